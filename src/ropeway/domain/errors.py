@@ -1,0 +1,242 @@
+"""Every error that Ropeway raises or records, as one tree.
+
+    RopewayError
+    ├── InvalidRequest              400  the request itself is malformed
+    ├── InputInvalid                422  the input does not fit the task's types
+    ├── JobNotFound TaskNotFound    404
+    ├── JobPurged                   410
+    ├── JobLive JobNotRetryable     409
+    ├── IdempotencyKeyReused        422
+    ├── PayloadTooLarge             413
+    ├── TooManyQueued               429  this tenant's limit
+    ├── QueueFull                   503  our capacity
+    ├── EngineUnavailable           503  nothing is known to have happened: try again
+    │   └── OutcomeUnknown          503  it may have happened: retry with the same idempotency key
+    ├── LeaseLost                   the attempt is no longer ours; nothing was written
+    ├── WaitTimeout                 the caller stopped waiting; the job goes on
+    ├── JobFailed JobCancelled      what `result()` raises for a job that ended so
+    └── TaskFault                   raised by user code to steer what happens next
+        ├── Fail                    do not retry
+        └── RetryAfter              retry, not before so many seconds
+
+A class's docstring is the message for humans, `code` is for machines, `retryable` tells a client whether the same
+call may succeed later; the fields hold the facts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+__all__ = [
+    "EngineUnavailable",
+    "Fail",
+    "Fault",
+    "IdempotencyKeyReused",
+    "InputInvalid",
+    "InvalidRequest",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "JobLive",
+    "JobNotFound",
+    "JobNotRetryable",
+    "JobPurged",
+    "LeaseLost",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "QueueFull",
+    "RetryAfter",
+    "RopewayError",
+    "TaskFault",
+    "TaskNotFound",
+    "TooManyQueued",
+    "WaitTimeout",
+]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault in an input: a JSON pointer (RFC 6901) and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+
+class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt, or a job, failed: the recorded form.
+
+    `code` is one of task_error, timeout, queue_timeout, worker_lost, out_of_memory, provider_error,
+    provider_rate_limited, cancelled, input_invalid, task_not_found, output_invalid.
+    """
+
+    code: str
+    message: str
+    retryable: bool = False
+    attempt: int = 0
+    type: str | None = None
+    traceback: str | None = None
+
+
+class RopewayError(Exception):
+    """Something went wrong in Ropeway."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.detail)
+
+
+class InvalidRequest(RopewayError):
+    """The request is malformed."""
+
+    code = "invalid_request"
+
+    def __init__(self, detail: str | None = None, param: str | None = None) -> None:
+        super().__init__(detail)
+        self.param = param
+
+
+class InputInvalid(RopewayError):
+    """The input does not fit the task."""
+
+    code = "input_invalid"
+
+    def __init__(self, detail: str | None = None, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(detail)
+        self.faults = faults
+
+
+class JobNotFound(RopewayError):
+    """No such job."""
+
+    code = "job_not_found"
+
+
+class TaskNotFound(RopewayError):
+    """No worker or gateway has announced this task."""
+
+    code = "task_not_found"
+
+
+class JobPurged(RopewayError):
+    """The job's result is past its retention."""
+
+    code = "job_purged"
+
+
+class JobLive(RopewayError):
+    """The job has not ended yet."""
+
+    code = "job_live"
+
+
+class JobNotRetryable(RopewayError):
+    """Only a job that has ended can be retried."""
+
+    code = "job_not_retryable"
+
+
+class IdempotencyKeyReused(RopewayError):
+    """This idempotency key was used with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class PayloadTooLarge(RopewayError):
+    """The payload is above the limit."""
+
+    code = "payload_too_large"
+
+
+class TooManyQueued(RopewayError):
+    """This tenant has as many jobs waiting as it may."""
+
+    code = "too_many_queued"
+    retryable = True
+
+    def __init__(self, queue: str, depth: int) -> None:
+        super().__init__(f"this tenant has {depth} jobs waiting in queue '{queue}', as many as it may")
+        self.queue, self.depth = queue, depth
+
+
+class QueueFull(RopewayError):
+    """The queue holds as many jobs as it may."""
+
+    code = "queue_full"
+    retryable = True
+
+    def __init__(self, queue: str, depth: int) -> None:
+        super().__init__(f"queue '{queue}' holds {depth} jobs, as many as it may")
+        self.queue, self.depth = queue, depth
+
+
+class EngineUnavailable(RopewayError):
+    """The engine did not answer; nothing was accepted."""
+
+    code = "engine_unavailable"
+    retryable = True
+
+
+class OutcomeUnknown(EngineUnavailable):
+    """The engine failed while answering: it may have happened. Retry with the same idempotency key."""
+
+    code = "outcome_unknown"
+
+
+class LeaseLost(RopewayError):
+    """The lease is no longer held: the attempt just ends, and nothing was written."""
+
+    code = "stale_lease"
+
+
+class WaitTimeout(RopewayError):
+    """The job did not end in the time given; it goes on."""
+
+    code = "sync_timeout"
+    retryable = True
+
+
+class JobFailed(RopewayError):
+    """The job failed."""
+
+    code = "job_failed"
+
+    def __init__(self, job_id: str, error: JobError) -> None:
+        super().__init__(f"{job_id} failed: {error.code}: {error.message}")
+        self.job_id, self.error = job_id, error
+
+
+class JobCancelled(RopewayError):
+    """The job was cancelled."""
+
+    code = "cancelled"
+
+    def __init__(self, job_id: str, reason: str | None = None) -> None:
+        super().__init__(f"{job_id} was cancelled" + (f": {reason}" if reason else ""))
+        self.job_id, self.reason = job_id, reason
+
+
+class TaskFault(RopewayError):
+    """Raised inside a task to say what should happen next."""
+
+    code = "task_error"
+
+    def __init__(self, detail: str | None = None, *, code: str = "task_error", **facts: Any) -> None:
+        super().__init__(detail)
+        self.fault_code = code
+        self.facts = facts
+
+
+class Fail(TaskFault):
+    """The task failed for good: it is not tried again."""
+
+
+class RetryAfter(TaskFault):
+    """The task asks to be tried again, not before `after_s` seconds from now."""
+
+    def __init__(self, after_s: float, detail: str | None = None, *, code: str = "task_error") -> None:
+        super().__init__(detail or f"asked to be tried again in {after_s:g} s", code=code)
+        self.after_s = after_s

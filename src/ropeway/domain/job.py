@@ -1,0 +1,171 @@
+"""Jobs: what a client submits, and the row that an engine keeps of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ropeway.domain.errors import InvalidRequest
+from ropeway.domain.event import Cursor
+from ropeway.domain.lifecycle import State
+from ropeway.domain.rank import Priority
+from ropeway.domain.retry import Retry
+
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "DEFAULT_TENANT",
+    "Job",
+    "JobOptions",
+    "JobQuery",
+    "NewJob",
+    "Receipt",
+    "check_name",
+]
+
+DEFAULT_TENANT = "default"
+
+_NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+_NAME_LIMIT = 128
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name`, if it may name a queue, task or tenant: 1-128 of letters, digits, `_`, `-`, `.`.
+
+    Raises InvalidRequest otherwise: such names go into keys and paths, where anything else is a hole.
+    """
+    if not 1 <= len(name) <= _NAME_LIMIT or not _NAME_CHARS.issuperset(name):
+        raise InvalidRequest(
+            f"{name[:_NAME_LIMIT]!r} is no {kind} name: 1 to {_NAME_LIMIT} of letters, digits, '_', '-', '.'",
+            param=kind,
+        )
+    return name
+
+
+class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a job is to be run; fixed at submit.
+
+    Attributes:
+        timeout_s: seconds an attempt may run. None: as long as it takes.
+        queue_timeout_s: seconds to wait for the first start, else the job fails with `queue_timeout`.
+        retention_s: seconds a job is kept after it succeeded or was cancelled. None: for ever.
+        failed_retention_s: the same after it failed; for ever by default, since a dead letter is somebody's work.
+        max_crashes: attempts that may end by the death of their worker; apart from the retries.
+        cost: what the job weighs in fair sharing between tenants.
+        concurrency_key: the key under which running jobs are counted together.
+        metadata: the caller's own pairs, returned as given. tags: to find jobs by.
+    """
+
+    timeout_s: float | None = None
+    queue_timeout_s: float | None = None
+    retention_s: float | None = 86_400.0
+    failed_retention_s: float | None = None
+    retry: Retry = Retry()
+    max_crashes: int = 3
+    cost: float = 1.0
+    concurrency_key: str | None = None
+    on_disconnect: str = "continue"
+    metadata: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    traceparent: str | None = None
+
+
+DEFAULT_OPTIONS = JobOptions()
+
+
+class NewJob(msgspec.Struct, frozen=True, gc=False):
+    """A job as it is submitted. `input` is JSON text. `delay_ms` counts from the engine's now.
+
+    `idempotency_key` with `fingerprint` (of the canonical body) claims the key in the same step as the submit.
+    """
+
+    id: str
+    tenant: str
+    queue: str
+    task: str
+    input: str
+    priority: Priority = Priority.normal
+    delay_ms: int = 0
+    options: JobOptions = DEFAULT_OPTIONS
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    retry_of: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """A job as the engine holds it.
+
+    Instants are `_at_ms`: ms since the epoch on the engine's clock. `input`, `output`, `error` (a JobError), `usage`
+    and `progress` are JSON text. `attempt` is the number of the current or last attempt; `runs` counts leases, those
+    given back at a drain too; `crashes` those that ended by the death of their worker. `version` rises with every
+    write. The next event gets the id `<epoch>-<seq>`. `started_epoch` is the epoch whose opening events are derived
+    from this row when read; 0 when they are stored already, or there are none. `token` and `last_outcome` stay after a
+    commit, so that the holder's repeat of it is known.
+    """
+
+    id: str
+    tenant: str
+    queue: str
+    task: str
+    input: str
+    options: JobOptions
+    priority: Priority
+    state: State
+    rank: float
+    version: int
+    attempt: int
+    crashes: int
+    runs: int
+    epoch: int
+    seq: int
+    started_epoch: int
+    created_at_ms: int
+    run_at_ms: int | None = None
+    queue_deadline_ms: int | None = None
+    started_at_ms: int | None = None
+    first_output_at_ms: int | None = None
+    finished_at_ms: int | None = None
+    expires_at_ms: int | None = None
+    cancel_requested_at_ms: int | None = None
+    cancel_reason: str | None = None
+    worker: str | None = None
+    session: str | None = None
+    token: str | None = None
+    last_outcome: str | None = None
+    progress: str | None = None
+    output: str | None = None
+    error: str | None = None
+    usage: str | None = None
+    retry_of: str | None = None
+
+    @property
+    def attempts_spent(self) -> bool:
+        """Whether no attempt is left after the current one fails. Crashes have a budget of their own."""
+        return self.attempt - self.crashes >= self.options.retry.max_attempts
+
+    @property
+    def last_cursor(self) -> Cursor:
+        """The id of the newest event in the job's log."""
+        return Cursor(self.epoch, self.seq - 1)
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one accepted submit.
+
+    `replayed` is True when an idempotency key gave an earlier job back. `depth` is how many jobs wait in its queue,
+    this one included.
+    """
+
+    job: Job
+    replayed: bool = False
+    depth: int = 0
+
+
+class JobQuery(msgspec.Struct, frozen=True):
+    """A filter over one tenant's jobs, newest first. `before` is the `next_cursor` of the page before."""
+
+    tenant: str
+    states: tuple[State, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    tag: str | None = None
+    limit: int = 50
+    before: str | None = None

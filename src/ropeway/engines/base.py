@@ -1,0 +1,216 @@
+"""The engine protocol: where jobs live. Narrow, batched, in four roles.
+
+Every method is a batch and every write one atomic step that writes the row *and* its event. What can go wrong for one
+item of a batch comes back in that item's place as an error *value*; what goes wrong for the whole batch is raised, as
+`EngineUnavailable` (nothing happened) or `OutcomeUnknown` (it may have). The engine's clock is the clock of record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from ropeway.domain.errors import (
+    IdempotencyKeyReused,
+    JobLive,
+    JobNotFound,
+    JobNotRetryable,
+    LeaseLost,
+    QueueFull,
+    TooManyQueued,
+)
+from ropeway.domain.event import Cursor
+from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
+from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
+from ropeway.domain.lifecycle import State
+from ropeway.domain.log import EventPage
+from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.hints import Listener
+
+__all__ = [
+    "Engine",
+    "EngineInfo",
+    "Execution",
+    "JobPage",
+    "Promotion",
+    "Reading",
+    "Refusal",
+    "Renewer",
+    "Submission",
+    "Upkeep",
+]
+
+Refusal = QueueFull | TooManyQueued | IdempotencyKeyReused
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """What an engine is. `durability` is `disk`, `window` or `memory`: what a 202 means (docs/guarantees.md)."""
+
+    kind: str
+    url: str
+    durability: Literal["disk", "window", "memory"]
+    version: str
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    """Jobs, newest first; `next_cursor` is None on the last page."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
+class Promotion(msgspec.Struct, frozen=True):
+    """How many jobs were moved, and when the next one is due (None: nothing waits for a time)."""
+
+    moved: int
+    next_at_ms: int | None
+
+
+class Submission(Protocol):
+    """What a client does to jobs. Another tenant's job is as one that does not exist."""
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        """Store each job with its rank and its idempotency claim; durable, to the engine's class, on return."""
+        ...
+
+    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
+        """Cancel: a waiting job is cancelled on return, a running one is asked to stop, a terminal one unchanged."""
+        ...
+
+    async def retry(
+        self, tenant: str, jobs: Sequence[tuple[str, str]]
+    ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+        """For each (terminal job's id, new id): a new job with the same input and options, `retry_of` the old."""
+        ...
+
+    async def purge(self, tenant: str, job_ids: Sequence[str]) -> list[JobNotFound | JobLive | None]:
+        """Delete terminal jobs with their events. Their idempotency keys stay claimed until that claim expires."""
+        ...
+
+    async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
+        """Change queue policies, making queues that are not there yet."""
+        ...
+
+
+class Execution(Protocol):
+    """What a worker does."""
+
+    async def publish(self, tasks: Sequence[TaskCard]) -> None:
+        """Add to the catalogue of tasks, or replace entries of the same name."""
+        ...
+
+    async def announce(self, worker: WorkerCard) -> None:
+        """Open the worker's session, or bring what is known of it up to date; also renews it."""
+        ...
+
+    async def lease(self, request: LeaseRequest) -> list[Assignment]:
+        """The best-ranked queued jobs, now running under this session. An expired or unknown session gets none.
+
+        A job met past its queue deadline fails with `queue_timeout` instead.
+        """
+        ...
+
+    async def renew(self, session: str, ttl_ms: int) -> Renewal:
+        """Extend a session to `ttl_ms` from the engine's now."""
+        ...
+
+    async def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost]:
+        """Write events of running attempts: each under its lease, each a compare-and-set on the next n."""
+        ...
+
+    async def commit(self, batch: Sequence[Commit]) -> list[State | LeaseLost]:
+        """End attempts; the state that each job came to. One asked to cancel becomes `cancelled`, whatever it came to.
+
+        A `retry` beyond the attempts allowed becomes `failed`. The holder's repeat of its own commit is answered again.
+        """
+        ...
+
+    async def close(self, session: str) -> None:
+        """End a session. What it still holds is rescued at once."""
+        ...
+
+    def renewer(self) -> Renewer:
+        """A way to renew from outside the event loop."""
+        ...
+
+
+class Renewer(Protocol):
+    """Renews sessions from another thread or process, with its own connection; blocking."""
+
+    def renew(self, session: str, ttl_ms: int) -> Renewal:
+        """As `Execution.renew`."""
+        ...
+
+    def close_session(self, session: str) -> None:
+        """As `Execution.close`: for a supervisor that saw its worker die."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class Reading(Protocol):
+    """What anyone may look at, within a tenant."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    async def get(self, tenant: str, job_ids: Sequence[str]) -> list[Job | None]:
+        """The jobs as they stand; None for what this tenant does not have."""
+        ...
+
+    async def find(self, query: JobQuery) -> JobPage: ...
+
+    async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
+        """Events of a job strictly after a cursor; None for a job that this tenant does not have."""
+        ...
+
+    async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
+        """How many queued jobs go before this one (0: the next); None when it is not queued, or beyond `limit`."""
+        ...
+
+    async def stats(self, tenant: str | None = None) -> list[QueueStats]:
+        """Counts of every queue, of one tenant's jobs or of all."""
+        ...
+
+    async def tasks(self) -> list[TaskCard]: ...
+
+    async def workers(self) -> list[WorkerCard]: ...
+
+    def listen(self, *topics: str) -> Listener:
+        """Hints on topics (see `engines.hints`): never truth; a lost hint costs latency, not a job."""
+        ...
+
+
+class Upkeep(Protocol):
+    """What one worker at a time does for all."""
+
+    async def promote(self, limit: int) -> Promotion:
+        """Queue the scheduled jobs whose time has come; fail the queued ones past their queue deadline."""
+        ...
+
+    async def rescue(self, limit: int) -> int:
+        """End the attempts of sessions past their deadline: queued again, or failed when the crashes are spent."""
+        ...
+
+    async def prune(self, limit: int) -> int:
+        """Delete terminal jobs past their retention, and idempotency claims past theirs."""
+        ...
+
+    async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
+        """Whether `holder` has this duty until `ttl_ms` from now: taken when free or expired, renewed when its own."""
+        ...
+
+
+class Engine(Submission, Execution, Reading, Upkeep, Protocol):
+    """All four roles, and a life: open before use, closed at the end."""
+
+    async def open(self) -> None: ...
+
+    async def shut(self) -> None:
+        """Finish what was accepted and let go of everything. A shut engine raises EngineUnavailable."""
+        ...

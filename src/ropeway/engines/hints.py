@@ -1,0 +1,102 @@
+"""Hints within a process: who waits for what, woken without polling.
+
+Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `worker:<session>` (a job of it was asked to
+cancel), `upkeep` (something waits for a time), `lifecycle` (any job changed state). A hint says only "look again".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+__all__ = ["Board", "Listener"]
+
+
+class Listener:
+    """Waits for hints on its topics. Hints that come between two waits are kept, as a set."""
+
+    __slots__ = ("_board", "_fired", "_loop", "_topics", "_waiter")
+
+    def __init__(self, board: Board, topics: Iterable[str]) -> None:
+        self._board = board
+        self._topics = frozenset(topics)
+        self._fired: set[str] = set()
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        board.join(self, self._topics)
+
+    async def wait(self, timeout_s: float | None = None) -> set[str]:
+        """The topics hinted at since the last wait; empty when `timeout_s` seconds passed without any.
+
+        Only one task may wait on a listener at a time.
+        """
+        if not self._fired:
+            await self._sleep(timeout_s)
+        fired, self._fired = self._fired, set()
+        return fired
+
+    async def _sleep(self, timeout_s: float | None) -> None:
+        waiter = self._waiter = self._loop.create_future()
+        timer = None if timeout_s is None else self._loop.call_later(max(timeout_s, 0), _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def fire(self, topic: str) -> None:
+        """Called by the board, in the listener's loop."""
+        self._fired.add(topic)
+        if self._waiter is not None:
+            _wake(self._waiter)
+
+    def close(self) -> None:
+        """Hear no more; a waiting task is woken."""
+        self._board.leave(self, self._topics)
+        if self._waiter is not None:
+            _wake(self._waiter)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Board:
+    """The listeners of one process and event loop, by topic."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Listener]] = {}
+
+    def listen(self, *topics: str) -> Listener:
+        return Listener(self, topics)
+
+    def join(self, listener: Listener, topics: Iterable[str]) -> None:
+        for topic in topics:
+            self._listeners.setdefault(topic, []).append(listener)
+
+    def leave(self, listener: Listener, topics: Iterable[str]) -> None:
+        for topic in topics:
+            listeners = self._listeners.get(topic)
+            if listeners is None or listener not in listeners:
+                continue
+            listeners.remove(listener)
+            if not listeners:
+                del self._listeners[topic]
+
+    def hears(self, topic: str) -> bool:
+        """Whether anyone listens: what nobody hears need not be said."""
+        return topic in self._listeners
+
+    def fire(self, topics: Iterable[str]) -> None:
+        """Wake all who listen on these topics. Call it in the loop's own thread."""
+        for topic in topics:
+            for listener in tuple(self._listeners.get(topic, ())):
+                listener.fire(topic)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

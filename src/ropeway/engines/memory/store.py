@@ -1,0 +1,214 @@
+"""What the memory engine holds: jobs with their events, queues, sessions, claims; and the one way to change a job."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Any
+
+import msgspec
+
+from ropeway.domain.event import (
+    OUTPUT_DELTA,
+    PROGRESS,
+    USAGE,
+    Cursor,
+    Event,
+)
+from ropeway.domain.job import Job, NewJob
+from ropeway.domain.lifecycle import State, may_become
+from ropeway.domain.log import opening_events, retrying_event
+from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.hints import Board
+from ropeway.engines.memory.line import Line
+
+__all__ = ["CLAIM_MS", "Claim", "Session", "Store"]
+
+CLAIM_MS = 86_400_000  # guarantee G2: an idempotency key stays claimed for at least 24 hours
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """An idempotency key's claim: which job it made, from which body."""
+
+    job_id: str
+    fingerprint: str
+    expires_at_ms: int
+
+
+class Session:
+    """A worker's session and the jobs that it runs."""
+
+    __slots__ = ("card", "expires_at_ms", "held")
+
+    def __init__(self, card: WorkerCard, expires_at_ms: int) -> None:
+        self.card = card
+        self.expires_at_ms = expires_at_ms
+        self.held: set[str] = set()
+
+
+class Store:
+    """Dicts and heaps. `move` is the only writer of a job's state: it checks the arrow, counts and hints."""
+
+    def __init__(self) -> None:
+        self.board = Board()
+        self.jobs: dict[str, Job] = {}
+        self.events: dict[str, list[Event]] = {}
+        self.lines: dict[str, Line] = {}
+        self.sessions: dict[str, Session] = {}
+        self.claims: dict[tuple[str, str], Claim] = {}
+        self.catalogue: dict[str, TaskCard] = {}
+        self.duties: dict[str, tuple[str, int]] = {}
+        self.due: list[tuple[int, str]] = []  # scheduled jobs by time, and queued ones by queue deadline
+        self.expiring: list[tuple[int, str]] = []  # terminal jobs by retention
+        self._numbers: dict[str, int] = {}
+        self._counter = itertools.count(1)
+
+    def line(self, queue: str) -> Line:
+        line = self.lines.get(queue)
+        if line is None:
+            line = self.lines[queue] = Line(queue)
+        return line
+
+    def owned(self, tenant: str, job_id: str) -> Job | None:
+        """The job, if it is this tenant's."""
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.tenant == tenant else None
+
+    def number(self, job_id: str) -> int:
+        """The order in which the job was submitted."""
+        return self._numbers[job_id]
+
+    def is_queued(self, job_id: str) -> bool:
+        job = self.jobs.get(job_id)
+        return job is not None and job.state is State.queued
+
+    def add(self, new: NewJob, now_ms: int) -> Job:
+        """Store a new job, ranked."""
+        line = self.line(new.queue)
+        queue_timeout_s = new.options.queue_timeout_s
+        run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
+        job = Job(
+            id=new.id,
+            tenant=new.tenant,
+            queue=new.queue,
+            task=new.task,
+            input=new.input,
+            options=new.options,
+            priority=new.priority,
+            state=State.queued if run_at_ms is None else State.scheduled,
+            rank=line.rank(new),
+            version=1,
+            attempt=0,
+            crashes=0,
+            runs=0,
+            epoch=0,
+            seq=2,
+            started_epoch=0,
+            created_at_ms=now_ms,
+            run_at_ms=run_at_ms,
+            queue_deadline_ms=None
+            if queue_timeout_s is None
+            else (run_at_ms or now_ms) + round(queue_timeout_s * 1000),
+            retry_of=new.retry_of,
+        )
+        self.jobs[job.id] = job
+        self._numbers[job.id] = next(self._counter)
+        line.count(job.tenant, None, job.state)
+        self._settle(job)
+        return job
+
+    def move(self, job: Job, new: State, **changes: Any) -> Job:
+        """Take a job from its state to `new`, with these fields changed."""
+        if not may_become(job.state, new):
+            raise AssertionError(f"no arrow from {job.state} to {new} ({job.id})")
+        moved = msgspec.structs.replace(job, state=new, version=job.version + 1, **changes)
+        self.jobs[job.id] = moved
+        self.line(job.queue).count(job.tenant, job.state, new)
+        if job.state is State.running and job.session is not None and job.session in self.sessions:
+            self.sessions[job.session].held.discard(job.id)
+        self._settle(moved)
+        return moved
+
+    def finish(self, job: Job, new: State, now_ms: int, **changes: Any) -> Job:
+        """Take a job to a terminal state, writing its last event."""
+        options = job.options
+        kept_s = options.failed_retention_s if new is State.failed else options.retention_s
+        changes.setdefault("seq", job.seq + 1)
+        return self.move(
+            job,
+            new,
+            finished_at_ms=now_ms,
+            expires_at_ms=None if kept_s is None else now_ms + round(kept_s * 1000),
+            run_at_ms=None,
+            session=None,
+            **changes,
+        )
+
+    def again(
+        self, job: Job, reason: str, now_ms: int, cursor: Cursor, error: str | None, delay_ms: int = 0, **changes: Any
+    ) -> Job:
+        """End an attempt and not the job: its opening events are stored, then why it is to run again, and when."""
+        run_at_ms = now_ms + delay_ms if delay_ms > 0 else None
+        self.keep_opening(job)
+        self.events[job.id].append(retrying_event(job, cursor, now_ms, reason, run_at_ms, error))
+        return self.move(
+            job,
+            State.queued if run_at_ms is None else State.scheduled,
+            epoch=cursor.epoch,
+            seq=cursor.seq + 1,
+            started_epoch=0,
+            started_at_ms=None,
+            first_output_at_ms=None,
+            run_at_ms=run_at_ms,
+            worker=None,
+            session=None,
+            error=error,
+            **changes,
+        )
+
+    def keep_opening(self, job: Job) -> None:
+        """Store the opening events of a job's attempt: its row is about to tell of something else."""
+        log = self.events.setdefault(job.id, [])
+        log += opening_events(job)
+        log.sort(key=lambda event: event.cursor)
+
+    def write(self, job: Job, drafts: tuple[tuple[str, str], ...], now_ms: int) -> Job:
+        """Add events to a running job's log, and to its row what they tell."""
+        log = self.events.setdefault(job.id, [])
+        changes: dict[str, Any] = {}
+        for n, (type_, data) in enumerate(drafts, job.seq):
+            log.append(Event(Cursor(job.epoch, n), type_, job.id, job.attempt, now_ms, data))
+            if type_ == PROGRESS:
+                changes["progress"] = data
+            elif type_ == USAGE:
+                changes["usage"] = data
+            elif type_ == OUTPUT_DELTA and job.first_output_at_ms is None:
+                changes["first_output_at_ms"] = now_ms
+        job = msgspec.structs.replace(job, seq=job.seq + len(drafts), version=job.version + 1, **changes)
+        self.jobs[job.id] = job
+        self.board.fire((f"job:{job.id}",))
+        return job
+
+    def remove(self, job: Job) -> None:
+        """Forget a terminal job and its events."""
+        del self.jobs[job.id], self._numbers[job.id]
+        self.events.pop(job.id, None)
+        self.line(job.queue).count(job.tenant, job.state, None)
+        self.board.fire((f"job:{job.id}",))
+
+    def pop_due(self, heap: list[tuple[int, str]], now_ms: int) -> str | None:
+        return heapq.heappop(heap)[1] if heap and heap[0][0] <= now_ms else None
+
+    def _settle(self, job: Job) -> None:
+        """Put a job where its state will have it found, and tell who waits for it."""
+        topics = [f"job:{job.id}", "lifecycle"]
+        if job.state is State.queued:
+            self.line(job.queue).push(job.rank, self._numbers[job.id], job.id)
+            topics.append(f"queue:{job.queue}")
+        for at_ms in (job.run_at_ms, job.queue_deadline_ms):
+            if at_ms is not None and job.state in (State.queued, State.scheduled):
+                heapq.heappush(self.due, (at_ms, job.id))
+                topics.append("upkeep")
+        if job.expires_at_ms is not None:
+            heapq.heappush(self.expiring, (job.expires_at_ms, job.id))
+        self.board.fire(topics)
