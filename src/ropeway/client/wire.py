@@ -1,0 +1,200 @@
+"""The JSON shapes that clients and gateways exchange: the same on HTTP, SSE, NDJSON and from a local engine.
+
+Times are RFC 3339 UTC, durations are seconds. Requests forbid unknown fields; answers may grow.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from ropeway.domain.errors import JobError
+from ropeway.domain.event import Event
+from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import State
+from ropeway.domain.rank import Priority
+
+__all__ = [
+    "EventBody",
+    "JobBody",
+    "JobLinks",
+    "JobRequest",
+    "RetryRequest",
+    "Timings",
+    "event_body",
+    "job_body",
+    "timestamp",
+]
+
+PriorityName = Literal["low", "normal", "high"]
+
+
+class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a submit may change of the task's retry policy."""
+
+    max_attempts: int | None = None
+    base_s: float | None = None
+    factor: float | None = None
+    cap_s: float | None = None
+
+
+class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A submit. What is None, or left out, is as the task declares it. Durations are seconds."""
+
+    task: str
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+    queue: str | None = None
+    priority: PriorityName | None = None
+    delay: float = 0
+    queue_timeout: float | None = None
+    timeout: float | None = None
+    retention: float | None = None
+    retry: RetryRequest | None = None
+    concurrency_key: str | None = None
+    cost: float | None = None
+    on_disconnect: Literal["continue", "cancel"] | None = None
+    metadata: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Seconds: waiting before the last start, running, and from start to the first output; None when not yet."""
+
+    queue: float | None = None
+    run: float | None = None
+    first_output: float | None = None
+
+
+class JobLinks(msgspec.Struct, frozen=True):
+    self: str
+    events: str
+    result: str
+    cancel: str
+
+
+class JobBody(msgspec.Struct, frozen=True):
+    """A job as the world sees it."""
+
+    id: str
+    task: str
+    queue: str
+    state: State
+    version: int
+    attempt: int
+    priority: PriorityName
+    created_at: str
+    object: Literal["job"] = "job"
+    run_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    expires_at: str | None = None
+    cancel_requested_at: str | None = None
+    queue_position: int | None = None
+    eta: float | None = None
+    progress: Any = None
+    input: Any = None
+    output: Any = None
+    error: JobError | None = None
+    usage: Any = None
+    cached: bool = False
+    durability: str | None = None
+    timings: Timings = Timings()
+    worker: str | None = None
+    last_event_id: str = "0-1"
+    retry_of: str | None = None
+    metadata: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    links: JobLinks | None = None
+
+
+class EventBody(msgspec.Struct, frozen=True):
+    """An event as the world sees it: the envelope of SSE, NDJSON and WebSocket."""
+
+    id: str
+    seq: int
+    type: str
+    job_id: str
+    attempt: int
+    at: str
+    data: Any
+
+
+def timestamp(at_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def job_body(
+    job: Job,
+    *,
+    position: int | None = None,
+    eta_s: float | None = None,
+    durability: str | None = None,
+    base: str = "",
+) -> JobBody:
+    """The public form of a job. `base` is where the gateway is mounted; links start with it."""
+    path = f"{base}/v1/jobs/{job.id}"
+    return JobBody(
+        id=job.id,
+        task=job.task,
+        queue=job.queue,
+        state=job.state,
+        version=job.version,
+        attempt=job.attempt,
+        priority=_PRIORITY_NAMES[job.priority],
+        created_at=timestamp(job.created_at_ms),
+        run_at=_time(job.run_at_ms),
+        started_at=_time(job.started_at_ms),
+        finished_at=_time(job.finished_at_ms),
+        expires_at=_time(job.expires_at_ms),
+        cancel_requested_at=_time(job.cancel_requested_at_ms),
+        queue_position=position,
+        eta=eta_s,
+        progress=_raw(job.progress),
+        input=_raw(job.input),
+        output=_raw(job.output),
+        error=None if job.error is None else msgspec.json.decode(job.error, type=JobError),
+        usage=_raw(job.usage),
+        durability=durability,
+        timings=_timings(job),
+        worker=job.worker,
+        last_event_id=str(job.last_cursor),
+        retry_of=job.retry_of,
+        metadata=job.options.metadata,
+        tags=job.options.tags,
+        links=JobLinks(path, f"{path}/events", f"{path}/result", f"{path}/cancel"),
+    )
+
+
+def event_body(event: Event, job: JobBody | None = None) -> EventBody:
+    """The public form of an event; a terminal one carries the final job, when given."""
+    data: Any = msgspec.Raw(event.data.encode()) if job is None else job
+    return EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, timestamp(event.at_ms), data)
+
+
+_PRIORITY_NAMES: dict[Priority, PriorityName] = {
+    Priority.low: "low",
+    Priority.normal: "normal",
+    Priority.high: "high",
+}
+
+
+def _timings(job: Job) -> Timings:
+    def seconds(start: int | None, end: int | None) -> float | None:
+        return None if start is None or end is None else (end - start) / 1000
+
+    return Timings(
+        queue=seconds(job.created_at_ms, job.started_at_ms),
+        run=seconds(job.started_at_ms, job.finished_at_ms),
+        first_output=seconds(job.started_at_ms, job.first_output_at_ms),
+    )
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else timestamp(at_ms)
+
+
+def _raw(text: str | None) -> Any:
+    return None if text is None else msgspec.Raw(text.encode())

@@ -1,0 +1,41 @@
+"""What the four roles of the memory engine share: the store, the clock, and whether it is open."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ropeway.domain.clock import Clock, SystemClock
+from ropeway.domain.errors import EngineUnavailable, JobError
+from ropeway.domain.ids import RandomBytes, system_random
+from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import State
+from ropeway.engines.memory.store import Store
+
+__all__ = ["Role", "to_json"]
+
+
+class Role:
+    """A part of the engine. Nothing in any of them awaits, so every method is one atomic step."""
+
+    def __init__(self, clock: Clock | None = None, random: RandomBytes = system_random) -> None:
+        self._clock = clock or SystemClock()
+        self._random = random
+        self._store = Store()
+        self._is_open = False
+
+    def _now(self) -> int:
+        if not self._is_open:
+            raise EngineUnavailable("the engine is not open")
+        return self._clock.now_ms()
+
+    def _expire(self, job: Job, now: int) -> bool:
+        """Fail a queued job that waited longer than it may."""
+        if job.queue_deadline_ms is None or job.queue_deadline_ms > now:
+            return False
+        error = JobError("queue_timeout", f"not started within {job.options.queue_timeout_s:g} s")
+        self._store.finish(job, State.failed, now, error=to_json(error))
+        return True
+
+
+def to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

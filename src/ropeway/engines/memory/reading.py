@@ -1,0 +1,84 @@
+"""What anyone may look at, within a tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ropeway.domain.event import Cursor
+from ropeway.domain.job import Job, JobQuery
+from ropeway.domain.lifecycle import State
+from ropeway.domain.log import EventPage, page
+from ropeway.domain.queue import QueueStats
+from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.base import JobPage
+from ropeway.engines.hints import Listener
+from ropeway.engines.memory.base import Role
+
+__all__ = ["ReadingRole"]
+
+
+class ReadingRole(Role):
+    """Jobs, their logs and counts as they stand."""
+
+    async def get(self, tenant: str, job_ids: Sequence[str]) -> list[Job | None]:
+        self._now()
+        return [self._store.owned(tenant, job_id) for job_id in job_ids]
+
+    async def find(self, query: JobQuery) -> JobPage:
+        self._now()
+        before = None if query.before is None else int(query.before)
+        found = [job for job in reversed(self._store.jobs.values()) if _fits(job, query)]
+        if before is not None:
+            found = [job for job in found if self._store.number(job.id) < before]
+        jobs = tuple(found[: query.limit])
+        more = len(found) > query.limit
+        return JobPage(jobs, str(self._store.number(jobs[-1].id)) if more else None)
+
+    async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
+        self._now()
+        job = self._store.owned(tenant, job_id)
+        if job is None:
+            return None
+        stored = [event for event in self._store.events.get(job_id, ()) if event.cursor > after]
+        return page(job, stored[:limit], after, limit)
+
+    async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
+        self._now()
+        job = self._store.owned(tenant, job_id)
+        if job is None or job.state is not State.queued:
+            return None
+        return self._store.line(job.queue).ahead_of(job, self._store.is_queued, limit)
+
+    async def stats(self, tenant: str | None = None) -> list[QueueStats]:
+        self._now()
+        oldest: dict[str, int] = {}
+        for job in self._store.jobs.values():
+            if job.state is State.queued and tenant in (None, job.tenant):
+                oldest[job.queue] = min(oldest.get(job.queue, job.created_at_ms), job.created_at_ms)
+        return [line.stats(tenant, oldest.get(name)) for name, line in sorted(self._store.lines.items())]
+
+    async def tasks(self) -> list[TaskCard]:
+        self._now()
+        return sorted(self._store.catalogue.values(), key=lambda task: task.name)
+
+    async def workers(self) -> list[WorkerCard]:
+        self._now()
+        return [
+            msgspec.structs.replace(session.card, expires_at_ms=session.expires_at_ms, running=len(session.held))
+            for session in self._store.sessions.values()
+        ]
+
+    def listen(self, *topics: str) -> Listener:
+        return self._store.board.listen(*topics)
+
+
+def _fits(job: Job, query: JobQuery) -> bool:
+    return (
+        job.tenant == query.tenant
+        and (not query.states or job.state in query.states)
+        and query.queue in (None, job.queue)
+        and query.task in (None, job.task)
+        and (query.tag is None or query.tag in job.options.tags)
+    )

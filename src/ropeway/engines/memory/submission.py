@@ -1,0 +1,120 @@
+"""What clients do: submit, cancel, retry, purge, queue policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ropeway.domain.errors import (
+    IdempotencyKeyReused,
+    JobLive,
+    JobNotFound,
+    JobNotRetryable,
+)
+from ropeway.domain.job import Job, NewJob, Receipt
+from ropeway.domain.lifecycle import State
+from ropeway.domain.queue import QueueChange, QueuePolicy
+from ropeway.engines.base import Refusal
+from ropeway.engines.memory.base import Role
+from ropeway.engines.memory.store import CLAIM_MS, Claim
+
+__all__ = ["SubmissionRole"]
+
+
+class SubmissionRole(Role):
+    """Jobs in, and out before their end."""
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        now = self._now()
+        return [self._submit(job, now) for job in jobs]
+
+    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
+        now = self._now()
+        return [self._cancel(tenant, job_id, reason, now) for job_id in job_ids]
+
+    async def retry(
+        self, tenant: str, jobs: Sequence[tuple[str, str]]
+    ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+        now = self._now()
+        return [self._retry(tenant, job_id, new_id, now) for job_id, new_id in jobs]
+
+    async def purge(self, tenant: str, job_ids: Sequence[str]) -> list[JobNotFound | JobLive | None]:
+        self._now()
+        return [self._purge(tenant, job_id) for job_id in job_ids]
+
+    async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
+        self._now()
+        for change in changes:
+            line = self._store.line(change.queue)
+            line.policy = change.applied_to(line.policy)
+            self._store.board.fire((f"queue:{change.queue}",))
+        return [self._store.line(change.queue).policy for change in changes]
+
+    def _submit(self, new: NewJob, now: int) -> Receipt | Refusal:
+        earlier = self._claimed(new)
+        if earlier is not None:
+            return earlier
+        line = self._store.line(new.queue)
+        refusal = line.refusal(new)
+        if refusal is not None:
+            return refusal
+        job = self._store.add(new, now)
+        if new.idempotency_key is not None:
+            claim = Claim(job.id, new.fingerprint, now + CLAIM_MS)
+            self._store.claims[new.tenant, new.idempotency_key] = claim
+        return Receipt(job, depth=line.depth)
+
+    def _claimed(self, new: NewJob) -> Receipt | IdempotencyKeyReused | None:
+        """The answer when this id, or this idempotency key, was submitted before."""
+        known = self._store.jobs.get(new.id)
+        if known is None and new.idempotency_key is not None:
+            claim = self._store.claims.get((new.tenant, new.idempotency_key))
+            if claim is None:
+                return None
+            if claim.fingerprint != new.fingerprint:
+                return IdempotencyKeyReused()
+            known = self._store.jobs.get(claim.job_id)
+            if known is None:
+                return IdempotencyKeyReused("the job that this idempotency key made is gone")
+        if known is None:
+            return None
+        if known.tenant != new.tenant:
+            return IdempotencyKeyReused("this job id is taken")
+        return Receipt(known, replayed=True, depth=self._store.line(known.queue).depth)
+
+    def _cancel(self, tenant: str, job_id: str, reason: str | None, now: int) -> Job | JobNotFound:
+        job = self._store.owned(tenant, job_id)
+        if job is None:
+            return JobNotFound()
+        if job.state.terminal or job.cancel_requested_at_ms is not None:
+            return job
+        asked = msgspec.structs.replace(job, cancel_requested_at_ms=now, cancel_reason=reason)
+        if job.state is not State.running:
+            return self._store.finish(asked, State.cancelled, now)
+        asked = msgspec.structs.replace(asked, version=job.version + 1)
+        self._store.jobs[job_id] = asked
+        self._store.board.fire((f"job:{job_id}", f"worker:{job.session}"))
+        return asked
+
+    def _retry(
+        self, tenant: str, job_id: str, new_id: str, now: int
+    ) -> Receipt | JobNotFound | JobNotRetryable | Refusal:
+        job = self._store.owned(tenant, job_id)
+        if job is None:
+            return JobNotFound()
+        if not job.state.terminal:
+            return JobNotRetryable(f"{job_id} is {job.state}; only a job that has ended can be retried")
+        again = NewJob(
+            new_id, tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job_id
+        )
+        return self._submit(again, now)
+
+    def _purge(self, tenant: str, job_id: str) -> JobNotFound | JobLive | None:
+        job = self._store.owned(tenant, job_id)
+        if job is None:
+            return JobNotFound()
+        if not job.state.terminal:
+            return JobLive(f"{job_id} is {job.state}; cancel it first")
+        self._store.remove(job)
+        return None
