@@ -20,11 +20,13 @@ __all__ = [
     "EventBody",
     "JobBody",
     "JobLinks",
+    "JobList",
     "JobRequest",
     "RetryRequest",
     "Timings",
     "event_body",
     "job_body",
+    "request_json",
     "timestamp",
 ]
 
@@ -91,6 +93,7 @@ class JobBody(msgspec.Struct, frozen=True):
     finished_at: str | None = None
     expires_at: str | None = None
     cancel_requested_at: str | None = None
+    cancel_reason: str | None = None
     queue_position: int | None = None
     eta: float | None = None
     progress: Any = None
@@ -109,6 +112,14 @@ class JobBody(msgspec.Struct, frozen=True):
     links: JobLinks | None = None
 
 
+class JobList(msgspec.Struct, frozen=True):
+    """A page of jobs, newest first. `next_cursor` asks for the next page; None on the last."""
+
+    data: list[JobBody]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
 class EventBody(msgspec.Struct, frozen=True):
     """An event as the world sees it: the envelope of SSE, NDJSON and WebSocket."""
 
@@ -119,6 +130,15 @@ class EventBody(msgspec.Struct, frozen=True):
     attempt: int
     at: str
     data: Any
+
+
+def request_json(request: JobRequest) -> bytes:
+    """The request as a person would write it: only what it sets. Two ways to say the same get one fingerprint."""
+    fields = msgspec.structs.asdict(request).items()
+    body = {name: value for name, value in fields if value is not None and value != _UNSAID.get(name)}
+    if request.retry is not None:
+        body["retry"] = {name: n for name, n in msgspec.structs.asdict(request.retry).items() if n is not None}
+    return msgspec.json.encode(body)
 
 
 def timestamp(at_ms: int) -> str:
@@ -133,8 +153,13 @@ def job_body(
     eta_s: float | None = None,
     durability: str | None = None,
     base: str = "",
+    with_input: bool = True,
+    with_output: bool = True,
 ) -> JobBody:
-    """The public form of a job. `base` is where the gateway is mounted; links start with it."""
+    """The public form of a job. `base` is where the gateway is mounted; links start with it.
+
+    What is left out (the input of an answer to its own submit, both in lists) is no member of the JSON at all.
+    """
     path = f"{base}/v1/jobs/{job.id}"
     return JobBody(
         id=job.id,
@@ -150,11 +175,12 @@ def job_body(
         finished_at=_time(job.finished_at_ms),
         expires_at=_time(job.expires_at_ms),
         cancel_requested_at=_time(job.cancel_requested_at_ms),
+        cancel_reason=job.cancel_reason,
         queue_position=position,
         eta=eta_s,
         progress=_raw(job.progress),
-        input=_raw(job.input),
-        output=_raw(job.output),
+        input=_raw(job.input) if with_input else msgspec.UNSET,
+        output=_raw(job.output) if with_output else msgspec.UNSET,
         error=None if job.error is None else msgspec.json.decode(job.error, type=JobError),
         usage=_raw(job.usage),
         durability=durability,
@@ -173,6 +199,8 @@ def event_body(event: Event, job: JobBody | None = None) -> EventBody:
     data: Any = msgspec.Raw(event.data.encode()) if job is None else job
     return EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, timestamp(event.at_ms), data)
 
+
+_UNSAID: dict[str, object] = {"delay": 0, "metadata": {}, "tags": ()}
 
 _PRIORITY_NAMES: dict[Priority, PriorityName] = {
     Priority.low: "low",

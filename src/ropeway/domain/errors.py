@@ -83,6 +83,7 @@ class RopewayError(Exception):
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None  # how long to wait before the same call, where whoever refused it said so
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-__all__ = ["SEED_BYTES", "RandomBytes", "job_id", "lease_token", "system_random"]
+__all__ = ["LEASE_TOKEN_BYTES", "SEED_BYTES", "RandomBytes", "job_id", "lease_token", "system_random"]
 
 RandomBytes = Callable[[int], bytes]
 """Gives n random bytes; `os.urandom` in production, a seeded generator in tests."""
 
 SEED_BYTES = 10  # random bytes in a job id: 80 bits, as in a ULID
-_TOKEN_BYTES = 12  # reliability rule 4: a fence carries at least 96 random bits
+LEASE_TOKEN_BYTES = 12  # reliability rule 4: a fence carries at least 96 random bits
 
 system_random: RandomBytes = os.urandom
 
@@ -23,4 +23,4 @@ def job_id(now_ms: int, seed: bytes) -> str:
 
 def lease_token(random: RandomBytes) -> str:
     """The random part of a fence: 96 bits, as 24 hex digits."""
-    return random(_TOKEN_BYTES).hex()
+    return random(LEASE_TOKEN_BYTES).hex()

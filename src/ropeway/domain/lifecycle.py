@@ -27,6 +27,8 @@ class State(StrEnum):
     failed = "failed"
     cancelled = "cancelled"
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and states are dict keys on every hot path
+
     @property
     def terminal(self) -> bool:
         return self in TERMINAL

@@ -27,7 +27,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     paused: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_depth < 1 or (self.max_depth_per_tenant or 1) < 1:
+        if self.max_depth < 1 or (self.max_depth_per_tenant is not None and self.max_depth_per_tenant < 1):
             raise ValueError("depth limits must be at least 1")
         if any(not 0 < weight < 1e6 for weight in self.weights.values()):
             raise ValueError("a weight must be above 0 and below 1000000")

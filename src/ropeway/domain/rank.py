@@ -23,6 +23,8 @@ class Priority(IntEnum):
     normal = 1
     high = 2
 
+    __hash__ = int.__hash__  # Enum's own is written in Python, and bands are dict keys on every submit
+
 
 def place(virtual_time: float, last_finish: float, cost: float, weight: float) -> tuple[float, float]:
     """The start tag of a new job and its tenant's new last finish."""

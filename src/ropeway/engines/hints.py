@@ -90,6 +90,10 @@ class Board:
         """Whether anyone listens: what nobody hears need not be said."""
         return topic in self._listeners
 
+    def topics(self) -> tuple[str, ...]:
+        """All that somebody listens to."""
+        return tuple(self._listeners)
+
     def fire(self, topics: Iterable[str]) -> None:
         """Wake all who listen on these topics. Call it in the loop's own thread."""
         for topic in topics:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ropeway.domain.clock import Clock
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.lease import Renewal
@@ -23,26 +25,28 @@ class MemoryEngine(SubmissionRole, ExecutionRole, ReadingRole, RescueRole, Upkee
         self.info = EngineInfo("memory", "memory:", "memory", "1")
 
     async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._is_open = True
 
     async def shut(self) -> None:
         self._is_open = False
 
     def renewer(self) -> Renewer:
-        return _MemoryRenewer(self)
+        return _MemoryRenewer(self, self._loop)
 
 
 class _MemoryRenewer:
-    """Renews in the caller's own thread: there is no connection to have."""
+    """Renews in the caller's own thread: there is no connection to have. A rescue is the loop's to do."""
 
-    def __init__(self, engine: MemoryEngine) -> None:
+    def __init__(self, engine: MemoryEngine, loop: asyncio.AbstractEventLoop) -> None:
         self._engine = engine
+        self._loop = loop
 
     def renew(self, session: str, ttl_ms: int) -> Renewal:
         return self._engine.renew_now(session, ttl_ms)
 
     def close_session(self, session: str) -> None:
-        raise NotImplementedError("a memory engine has no supervisor: it dies with its process")
+        asyncio.run_coroutine_threadsafe(self._engine.close(session), self._loop).result()
 
     def close(self) -> None:
         return None

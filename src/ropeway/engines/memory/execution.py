@@ -65,6 +65,7 @@ class ExecutionRole(Role):
             while len(leased) < request.limit and (job_id := line.pop(self._store.is_queued)) is not None:
                 job = self._store.jobs[job_id]
                 if not self._expire(job, now):
+                    line.advance(job.rank)
                     leased.append(self._assign(job, session, request, now))
         return leased
 

@@ -20,8 +20,9 @@ class Line:
 
     def __init__(self, name: str) -> None:
         self.policy = QueuePolicy(name)
-        self.counts: Counter[tuple[str, State]] = Counter()
-        self._totals: Counter[State] = Counter()
+        self.depth = 0  # jobs that wait, queued and scheduled
+        self._own_depth: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, State]] = Counter()
         self._heap: list[tuple[float, int, str]] = []
         self._virtual_time: dict[Priority, float] = {}
         self._last_finish: dict[tuple[Priority, str], float] = {}
@@ -29,17 +30,11 @@ class Line:
     def refusal(self, job: NewJob) -> QueueFull | TooManyQueued | None:
         """Why this queue cannot take the job now."""
         limit = self.policy.max_depth_per_tenant
-        own = self.counts[job.tenant, State.queued] + self.counts[job.tenant, State.scheduled]
-        if limit is not None and own >= limit:
-            return TooManyQueued(job.queue, own)
+        if limit is not None and self._own_depth[job.tenant] >= limit:
+            return TooManyQueued(job.queue, self._own_depth[job.tenant])
         if self.depth >= self.policy.max_depth:
             return QueueFull(job.queue, self.depth)
         return None
-
-    @property
-    def depth(self) -> int:
-        """Jobs that wait, queued and scheduled."""
-        return sum(self._totals[state] for state in WAITING)
 
     def rank(self, job: NewJob) -> float:
         """The new job's place, moving its tenant's tag on."""
@@ -49,32 +44,40 @@ class Line:
         start, self._last_finish[flow] = place(virtual, self._last_finish.get(flow, 0.0), job.options.cost, weight)
         return rank_of(job.priority, start)
 
-    def count(self, tenant: str, old: State | None, new: State | None) -> None:
-        """A job of this queue went from one state to another; None is outside."""
+    def count(self, tenant: str, old: State | None, new: State) -> None:
+        """A job of this queue went from one state to another; it came from outside when `old` is None."""
         for state, step in ((old, -1), (new, +1)):
             if state is not None:
-                self.counts[tenant, state] += step
-                self._totals[state] += step
+                self._counts[tenant, state] += step
+                if state in WAITING:
+                    self.depth += step
+                    self._own_depth[tenant] += step
 
     def push(self, rank: float, number: int, job_id: str) -> None:
         heapq.heappush(self._heap, (rank, number, job_id))
 
-    def pop(self, is_queued: Callable[[str], bool]) -> str | None:
-        """The best-ranked job that is still queued, out of the heap; virtual time moves to its start tag."""
+    def pop(self, is_queued: Callable[[str, int], bool]) -> str | None:
+        """The best-ranked job that is still queued, out of the heap."""
         while self._heap:
-            rank, _, job_id = heapq.heappop(self._heap)
-            if is_queued(job_id):
-                self._advance(rank)
+            _, number, job_id = heapq.heappop(self._heap)
+            if is_queued(job_id, number):
                 return job_id
         return None
 
-    def ahead_of(self, job: Job, is_queued: Callable[[str], bool], limit: int) -> int | None:
+    def advance(self, rank: float) -> None:
+        """Virtual time moves to the start tag of a job that was leased."""
+        band = Priority(Priority.high - int(rank // BAND_WIDTH))
+        self._virtual_time[band] = max(self._virtual_time.get(band, 0.0), start_of(rank))
+
+    def ahead_of(self, job: Job, is_queued: Callable[[str, int], bool], limit: int) -> int | None:
         """How many queued jobs go before this one; None when more than `limit`."""
         ahead = 0
-        for _, _, job_id in sorted(self._heap):
+        for _, number, job_id in sorted(self._heap):
+            if not is_queued(job_id, number):
+                continue
             if job_id == job.id:
                 return ahead
-            ahead += is_queued(job_id)
+            ahead += 1
             if ahead > limit:
                 return None
         return None
@@ -87,7 +90,8 @@ class Line:
 
     def stats(self, tenant: str | None, oldest: int | None) -> QueueStats:
         def count(state: State) -> int:
-            return self._totals[state] if tenant is None else self.counts[tenant, state]
+            mine = (n for (owner, held), n in self._counts.items() if held is state and tenant in (None, owner))
+            return sum(mine)
 
         return QueueStats(
             self.policy.queue,
@@ -95,7 +99,3 @@ class Line:
             policy=self.policy,
             **{state.value: count(state) for state in State},
         )
-
-    def _advance(self, rank: float) -> None:
-        band = Priority(Priority.high - int(rank // BAND_WIDTH))
-        self._virtual_time[band] = max(self._virtual_time.get(band, 0.0), start_of(rank))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery
 from ropeway.domain.lifecycle import State
@@ -18,6 +19,8 @@ from ropeway.engines.memory.base import Role
 
 __all__ = ["ReadingRole"]
 
+_CURSOR_LIMIT = 18  # digits: below 2**63 in every store
+
 
 class ReadingRole(Role):
     """Jobs, their logs and counts as they stand."""
@@ -28,7 +31,7 @@ class ReadingRole(Role):
 
     async def find(self, query: JobQuery) -> JobPage:
         self._now()
-        before = None if query.before is None else int(query.before)
+        before = None if query.before is None else _number(query.before)
         found = [job for job in reversed(self._store.jobs.values()) if _fits(job, query)]
         if before is not None:
             found = [job for job in found if self._store.number(job.id) < before]
@@ -72,6 +75,13 @@ class ReadingRole(Role):
 
     def listen(self, *topics: str) -> Listener:
         return self._store.board.listen(*topics)
+
+
+def _number(cursor: str) -> int:
+    """The number in a page's cursor. Raises InvalidRequest for one that no page gave."""
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _CURSOR_LIMIT):
+        raise InvalidRequest(f"{cursor[:_CURSOR_LIMIT]!r} is not a page cursor", param="cursor")
+    return int(cursor)
 
 
 def _fits(job: Job, query: JobQuery) -> bool:

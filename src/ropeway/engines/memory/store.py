@@ -16,8 +16,9 @@ from ropeway.domain.event import (
     Event,
 )
 from ropeway.domain.job import Job, NewJob
-from ropeway.domain.lifecycle import State, may_become
+from ropeway.domain.lifecycle import WAITING, State, may_become
 from ropeway.domain.log import opening_events, retrying_event
+from ropeway.domain.queue import QueuePolicy
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
 from ropeway.engines.memory.line import Line
@@ -69,6 +70,11 @@ class Store:
             line = self.lines[queue] = Line(queue)
         return line
 
+    def policy(self, queue: str) -> QueuePolicy:
+        """A queue's policy; the default one of a queue that is not there yet."""
+        line = self.lines.get(queue)
+        return QueuePolicy(queue) if line is None else line.policy
+
     def owned(self, tenant: str, job_id: str) -> Job | None:
         """The job, if it is this tenant's."""
         job = self.jobs.get(job_id)
@@ -78,9 +84,10 @@ class Store:
         """The order in which the job was submitted."""
         return self._numbers[job_id]
 
-    def is_queued(self, job_id: str) -> bool:
+    def is_queued(self, job_id: str, number: int) -> bool:
+        """Whether the job of this id and number waits in its line: an id may be used again after a purge."""
         job = self.jobs.get(job_id)
-        return job is not None and job.state is State.queued
+        return job is not None and job.state is State.queued and self._numbers[job_id] == number
 
     def add(self, new: NewJob, now_ms: int) -> Job:
         """Store a new job, ranked."""
@@ -190,25 +197,37 @@ class Store:
         return job
 
     def remove(self, job: Job) -> None:
-        """Forget a terminal job and its events."""
+        """Forget a terminal job and its events. It stays counted: ended jobs are counted since the store was made."""
         del self.jobs[job.id], self._numbers[job.id]
         self.events.pop(job.id, None)
-        self.line(job.queue).count(job.tenant, job.state, None)
         self.board.fire((f"job:{job.id}",))
 
     def pop_due(self, heap: list[tuple[int, str]], now_ms: int) -> str | None:
         return heapq.heappop(heap)[1] if heap and heap[0][0] <= now_ms else None
 
+    def next_due_ms(self) -> int | None:
+        """The earliest time that a waiting job waits for; entries of those that no longer do are dropped."""
+        while self.due:
+            at_ms, job_id = self.due[0]
+            job = self.jobs.get(job_id)
+            if job is not None and job.state in WAITING and at_ms in (job.run_at_ms, job.queue_deadline_ms):
+                return at_ms
+            heapq.heappop(self.due)
+        return None
+
     def _settle(self, job: Job) -> None:
         """Put a job where its state will have it found, and tell who waits for it."""
-        topics = [f"job:{job.id}", "lifecycle"]
+        self.board.fire((f"job:{job.id}", "lifecycle"))
         if job.state is State.queued:
             self.line(job.queue).push(job.rank, self._numbers[job.id], job.id)
-            topics.append(f"queue:{job.queue}")
-        for at_ms in (job.run_at_ms, job.queue_deadline_ms):
-            if at_ms is not None and job.state in (State.queued, State.scheduled):
-                heapq.heappush(self.due, (at_ms, job.id))
-                topics.append("upkeep")
-        if job.expires_at_ms is not None:
+            self.board.fire((f"queue:{job.queue}",))
+        if job.state in WAITING:
+            self._await_times(job)
+        elif job.expires_at_ms is not None:
             heapq.heappush(self.expiring, (job.expires_at_ms, job.id))
-        self.board.fire(topics)
+
+    def _await_times(self, job: Job) -> None:
+        for at_ms in (job.run_at_ms, job.queue_deadline_ms):
+            if at_ms is not None:
+                heapq.heappush(self.due, (at_ms, job.id))
+                self.board.fire(("upkeep",))

@@ -45,11 +45,14 @@ class SubmissionRole(Role):
 
     async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
         self._now()
-        for change in changes:
-            line = self._store.line(change.queue)
-            line.policy = change.applied_to(line.policy)
-            self._store.board.fire((f"queue:{change.queue}",))
-        return [self._store.line(change.queue).policy for change in changes]
+        policies: dict[str, QueuePolicy] = {}
+        for change in changes:  # all of them before any is made: one out of range stops the batch
+            current = policies.get(change.queue) or self._store.policy(change.queue)
+            policies[change.queue] = change.applied_to(current)
+        for queue, policy in policies.items():
+            self._store.line(queue).policy = policy
+            self._store.board.fire((f"queue:{queue}",))
+        return [policies[change.queue] for change in changes]
 
     def _submit(self, new: NewJob, now: int) -> Receipt | Refusal:
         earlier = self._claimed(new)

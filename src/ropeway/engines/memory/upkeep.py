@@ -24,14 +24,14 @@ class UpkeepRole(Role):
                 moved += 1
             elif job.state is State.queued:
                 moved += self._expire(job, now)
-        return Promotion(moved, self._store.due[0][0] if self._store.due else None)
+        return Promotion(moved, self._store.next_due_ms())
 
     async def prune(self, limit: int) -> int:
         now = self._now()
         pruned = 0
         while pruned < limit and (job_id := self._store.pop_due(self._store.expiring, now)) is not None:
             job = self._store.jobs.get(job_id)
-            if job is not None:
+            if job is not None and job.expires_at_ms is not None and job.expires_at_ms <= now:
                 self._store.remove(job)
                 pruned += 1
         for key, claim in tuple(self._store.claims.items()):

@@ -1,0 +1,61 @@
+"""The HTTP server under measurement: granian with one worker process, the same for every application."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from benchmarks.launch import DriverFailed
+from benchmarks.measure import resident_kib
+from benchmarks.run import Run, Server
+from benchmarks.store import free_port
+
+__all__ = ["SERVER_SETTINGS", "Site", "serving_site"]
+
+SERVER_SETTINGS = "granian, 1 worker, uvloop"
+_HOST = "127.0.0.1"
+_UP_TRIES = 400
+_UP_PAUSE_S = 0.05
+_OPEN_REQUESTS = 16_384  # granian answers no more at once than this (1,024 by default), and a stream is a request
+
+
+class Site:
+    """A running server and its port."""
+
+    def __init__(self, server: Server, port: int) -> None:
+        self._server = server
+        self.port = port
+
+    def cpu_s(self) -> float:
+        """User and system seconds of its processes so far."""
+        return self._server.cpu_s()
+
+    def resident_kib(self) -> int:
+        """Resident memory of its processes together."""
+        return sum(resident_kib(pid) for pid in self._server.pids())
+
+
+@asynccontextmanager
+async def serving_site(run: Run, target: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Site]:
+    """Serve an ASGI application, `module:name`, until the end of the block."""
+    port = free_port()
+    options = f"--interface asgi --host {_HOST} --port {port} --workers 1 --loop uvloop --http 1 --no-ws".split()
+    limits = f"--backlog {_OPEN_REQUESTS} --backpressure {_OPEN_REQUESTS} --log-level warning".split()
+    command = [sys.executable, "-m", "benchmarks.limits", "granian", *options, *limits, target]
+    async with run.serving(*command, env=env or {}) as server:
+        await _answers(port)
+        yield Site(server, port)
+
+
+async def _answers(port: int) -> None:
+    for _ in range(_UP_TRIES):
+        try:
+            _, writer = await asyncio.open_connection(_HOST, port)
+        except OSError:
+            await asyncio.sleep(_UP_PAUSE_S)
+        else:
+            writer.close()
+            return
+    raise DriverFailed("the HTTP server did not come up")

@@ -1,0 +1,1 @@
+"""A load test of the pipeline: `python -m examples.pipeline.load --requests 4000`."""

@@ -1,0 +1,176 @@
+"""`ropeway bench`: what an engine does on this machine, in half a minute, with everything switched on."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from ropeway.cli.loops import run_loop, tune_interpreter
+from ropeway.cli.options import JsonLines
+from ropeway.cli.output import err, lines_wanted, out, write_line
+from ropeway.client import Client, call
+from ropeway.domain.errors import InvalidRequest
+from ropeway.domain.queue import QueueChange
+from ropeway.engines.base import Engine
+from ropeway.engines.connect import connect
+from ropeway.runtime import App, Worker, WorkerOptions
+
+__all__ = ["Figure", "bench"]
+
+QUEUE = "bench"
+LONE_SHARE = 20  # one job in so many is submitted alone, and run alone for the latencies
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One measurement. `cpu_us_per_job` counts all of this process: client, engine and worker."""
+
+    name: str
+    jobs: int
+    seconds: float
+    jobs_per_s: float
+    cpu_us_per_job: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+app = App()
+
+
+@app.task(queue=QUEUE)
+async def nothing(n: int) -> int:
+    """Give back what came."""
+    return n
+
+
+def bench(
+    engine: Annotated[
+        str, typer.Option("--engine", "-e", help="The kind: `sqlite` (a new file) or `memory`.")
+    ] = "sqlite",
+    folder: Annotated[Path, typer.Option("--dir", help="Where the file is made, and deleted after.")] = Path(),
+    jobs: Annotated[int, typer.Option(min=100, max=1_000_000, help="Jobs to submit and run.")] = 20_000,
+    json: JsonLines = None,
+) -> None:
+    """Measure an engine here: submits alone and in bulk, a worker that drains them, and the time from submit to result.
+
+    The jobs do nothing, so the figures are Ropeway's own. Results are stored, events written, nothing is skipped.
+
+    \b
+    ropeway bench
+    ropeway bench --dir /var/lib            # the disk that your engine will live on
+    ropeway bench --engine memory --jobs 100000
+    """
+    kind = engine.removesuffix(":")
+    if kind not in ("sqlite", "memory"):
+        raise InvalidRequest(f"bench measures sqlite or memory, not {engine!r}")
+    tune_interpreter()
+    with tempfile.TemporaryDirectory(prefix="ropeway-bench-", dir=folder) as made:
+        url = "memory:" if kind == "memory" else f"sqlite:{Path(made).resolve() / 'bench.db'}"
+        figures = run_loop(_measure(url, jobs))
+    if lines_wanted(json):
+        for figure in figures:
+            write_line(figure)
+    else:
+        out().print(_table(figures, kind))
+
+
+async def _measure(url: str, jobs: int) -> list[Figure]:
+    engine = connect(url)
+    await engine.open()
+    try:
+        async with Client(engine) as client:
+            _say("submitting")
+            await engine.set_queue([QueueChange(QUEUE, paused=True, max_depth=2 * jobs)])
+            alone = await _submit_alone(client, jobs // LONE_SHARE)
+            together = await _submit_many(client, jobs)
+            _say("draining")
+            waiting = alone.jobs + together.jobs
+            async with _worker(engine) as worker:
+                drained = await _drain(engine, worker, waiting)
+                _say("one by one")
+                latencies = await _round_trips(client, jobs // LONE_SHARE)
+    finally:
+        await engine.shut()
+    return [alone, together, drained, latencies]
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+
+    def figure(self, name: str, jobs: int) -> Figure:
+        wall_s, cpu_s = time.perf_counter() - self._wall_s, time.process_time() - self._cpu_s
+        return Figure(name, jobs, wall_s, jobs / wall_s, cpu_s / jobs * 1e6)
+
+
+async def _submit_alone(client: Client, jobs: int) -> Figure:
+    watch = _Stopwatch()
+    for n in range(jobs):
+        await client.submit(nothing, n)
+    return watch.figure("submit, one by one", jobs)
+
+
+async def _submit_many(client: Client, jobs: int) -> Figure:
+    watch = _Stopwatch()
+    async for _ in client.submit_many(call(nothing, n) for n in range(jobs)):
+        pass
+    return watch.figure("submit, in bulk", jobs)
+
+
+async def _drain(engine: Engine, worker: Worker, jobs: int) -> Figure:
+    watch = _Stopwatch()
+    with engine.listen("lifecycle") as hints:
+        await engine.set_queue([QueueChange(QUEUE, paused=False)])
+        while worker.snapshot().outcomes.get("succeeded", 0) < jobs:
+            await hints.wait(0.1)
+    return watch.figure("run, one worker", jobs)
+
+
+async def _round_trips(client: Client, jobs: int) -> Figure:
+    watch = _Stopwatch()
+    times_ms = []
+    for n in range(jobs):
+        start = time.perf_counter()
+        await (await client.submit(nothing, n)).result()
+        times_ms.append((time.perf_counter() - start) * 1000)
+    cuts = statistics.quantiles(times_ms, n=100)
+    figure = watch.figure("submit -> result", jobs)
+    return msgspec.structs.replace(figure, p50_ms=cuts[49], p99_ms=cuts[98])
+
+
+@asynccontextmanager
+async def _worker(engine: Engine) -> AsyncIterator[Worker]:
+    worker = Worker(app, engine, WorkerOptions(name="bench", concurrency=1000, threads=4))
+    running = asyncio.create_task(worker.run())
+    await worker.started()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+        await running
+
+
+def _say(step: str) -> None:
+    console = err()
+    if console.is_terminal:
+        console.print(f"{step} …", style="dim")
+
+
+def _table(figures: list[Figure], kind: str) -> Table:
+    table = Table("", box=None, title=f"{kind}, all in one process", title_justify="left")
+    for column in ("jobs", "jobs/s", "CPU us/job", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    for figure in figures:
+        percentiles = ["" if ms is None else f"{ms:.2f}" for ms in (figure.p50_ms, figure.p99_ms)]
+        rate, cpu = f"{figure.jobs_per_s:,.0f}", f"{figure.cpu_us_per_job:.0f}"
+        table.add_row(figure.name, f"{figure.jobs:,}", rate, cpu, *percentiles)
+    return table

@@ -1,0 +1,69 @@
+"""`ropeway doctor`: whether this machine is fit, and what to change if it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ropeway.cli.checks import Finding, folder_findings, limit_findings, python_findings
+from ropeway.cli.engine import engine_file, with_engine
+from ropeway.cli.exits import Exit
+from ropeway.cli.options import Config, EngineUrl, JsonLines
+from ropeway.cli.output import lines_wanted, out, write_line
+from ropeway.config import load_settings
+from ropeway.domain.errors import RopewayError
+from ropeway.engines.base import Engine
+
+__all__ = ["doctor"]
+
+_MARKS = {"ok": ("ok", "green"), "warn": ("look", "yellow"), "fail": ("bad", "red")}
+
+
+def doctor(engine: EngineUrl = None, json: JsonLines = None, config: Config = None) -> None:
+    """Look at this machine and at the engine, and say what to change. Exit code 1 when something is bad.
+
+    \b
+    ropeway doctor
+    ropeway doctor --engine sqlite:/var/lib/ropeway.db
+    """
+    url = load_settings({"engine": engine}, path=config).engine
+    findings = [*python_findings(), *limit_findings(), *_engine_findings(url)]
+    if lines_wanted(json):
+        for finding in findings:
+            write_line(finding)
+    else:
+        out().print(_table(findings))
+    if any(finding.level == "fail" for finding in findings):
+        raise typer.Exit(Exit.job_failed)
+
+
+def _engine_findings(url: str) -> Iterator[Finding]:
+    file = engine_file(url)
+    if file is not None:
+        yield from folder_findings(file.parent)
+        if not file.exists():
+            yield Finding("engine", "ok", f"{url}: not made yet; `ropeway up` makes it")
+            return
+
+    async def look(opened: Engine) -> Finding:
+        waiting = sum(queue.waiting for queue in await opened.stats())
+        workers = len(await opened.workers())
+        info = opened.info
+        value = f"{url}: {info.kind} {info.version}, durability {info.durability}, {waiting:,} jobs wait"
+        return Finding("engine", "ok", f"{value}, workers known: {workers}")
+
+    try:
+        yield with_engine(url, None, look)
+    except RopewayError as error:
+        yield Finding("engine", "fail", url, error.detail)
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table("", "what", "found", "to do", box=None)
+    for finding in findings:
+        mark, style = _MARKS[finding.level]
+        table.add_row(Text(mark, style=style), finding.name, finding.value, finding.advice)
+    return table

@@ -1,0 +1,54 @@
+"""The options that commands share, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from ropeway.cli.engine import require_store
+from ropeway.cli.loops import run_loop
+from ropeway.client import Client
+from ropeway.config import load_settings
+from ropeway.domain.errors import InvalidRequest
+
+__all__ = ["Config", "EngineUrl", "GatewayUrl", "JsonLines", "with_client"]
+
+T = TypeVar("T")
+
+EngineUrl = Annotated[
+    str | None,
+    typer.Option("--engine", "-e", metavar="URL", help="Engine: sqlite:PATH. [default: sqlite:ropeway.db]"),
+]
+GatewayUrl = Annotated[
+    str | None, typer.Option("--url", "-u", metavar="URL", help="Talk to this gateway instead: http://127.0.0.1:8000")
+]
+JsonLines = Annotated[
+    bool | None,
+    typer.Option(
+        "--json/--text", help="JSON lines, or text for people. [default: JSON when piped]", show_default=False
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file. [default: ropeway.toml, if it is there]")
+]
+
+
+def with_client(
+    engine: str | None, url: str | None, config: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]
+) -> T:
+    """Run `work` with an open client of the gateway or engine that the options, or else the settings, name."""
+    if engine and url:
+        raise InvalidRequest("--engine and --url are two ways to the same jobs: give one of them")
+    settings = load_settings({"engine": engine, "url": url}, path=config)
+    target = settings.engine if engine or not settings.url else settings.url
+    if target == settings.engine:
+        require_store(target)
+
+    async def connected() -> T:
+        async with Client(target) as client:
+            return await work(client)
+
+    return run_loop(connected())

@@ -1,0 +1,261 @@
+"""The transport over HTTP(S) to a gateway.
+
+Calls and waits have pools of their own: a thousand long-polls never stand in the way of a submit. What is safe to
+repeat is repeated while the gateway is out of reach; a submit always is, since it carries an idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from ropeway.client.fleet import QueueBody, QueueList, TaskBody, TaskList
+from ropeway.client.follow import WAIT_PERSISTENCE, follow
+from ropeway.client.patience import DEFAULT_PERSISTENCE, Sleep, persistently
+from ropeway.client.problems import GatewayRefused, ProblemBody, error_from, error_of
+from ropeway.client.transport import Accepted, Ending, JobFilter, Order
+from ropeway.client.wire import EventBody, JobBody, JobList, request_json
+from ropeway.domain.errors import EngineUnavailable, InvalidRequest, OutcomeUnknown, RopewayError, WaitTimeout
+from ropeway.domain.ids import RandomBytes
+from ropeway.domain.retry import Retry
+
+__all__ = ["HttpTransport"]
+
+T = TypeVar("T")
+
+CALL_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)  # three heartbeats of 15 s missed: the line is dead
+LONG_POLL_S = 30.0
+LONG_POLL_GRACE_S = 10.0
+CALLS = httpx.Limits(max_connections=100, max_keepalive_connections=50)
+WAITS = httpx.Limits(max_connections=1000, max_keepalive_connections=50)
+BATCH_LINES = 1000  # what a gateway takes in one body, unless it is told otherwise
+BATCH_BYTES = 8 << 20
+_KEY_BYTES = 16
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class _Line(msgspec.Struct):
+    """The answer to one line of many: a job or a problem."""
+
+    status: int
+    job: Ending | None = None
+    problem: ProblemBody = msgspec.field(default_factory=ProblemBody)
+
+
+class HttpTransport:
+    """Jobs behind a gateway. `url` is where it is mounted; the routes below it are those of the HTTP API."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        random: RandomBytes,
+        sleep: Sleep = asyncio.sleep,
+        wire: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`wire` carries the requests instead of the network. Raises InvalidRequest for a URL without a host."""
+        self._url = _checked(url).rstrip("/")
+        self._random = random
+        self._sleep = sleep
+        self._wire = wire
+        self._calls: httpx.AsyncClient | None = None
+        self._waits: httpx.AsyncClient | None = None
+
+    async def open(self) -> None:
+        self._calls = httpx.AsyncClient(timeout=CALL_TIMEOUT, limits=CALLS, transport=self._wire)
+        self._waits = httpx.AsyncClient(timeout=STREAM_TIMEOUT, limits=WAITS, transport=self._wire)
+
+    async def close(self) -> None:
+        for pool in (self._calls, self._waits):
+            if pool is not None:
+                await pool.aclose()
+        self._calls = self._waits = None
+
+    # -- submit
+
+    async def submit(self, orders: Sequence[Order]) -> list[Accepted | RopewayError]:
+        """One is sent as one; many go together, but for those with keys of their own, which the lines cannot carry."""
+        if len(orders) == 1:
+            return [await self._submit_one(orders[0])]
+        answers: dict[int, Accepted | RopewayError] = {}
+        for n, order in enumerate(orders):
+            if order.idempotency_key is not None:
+                answers[n] = await self._submit_one(order)
+        for batch in _batches((n, request_json(order.request)) for n, order in enumerate(orders) if n not in answers):
+            answers |= zip((n for n, _ in batch), await self._submit_lines([line for _, line in batch]), strict=True)
+        return [answers[n] for n in range(len(orders))]
+
+    async def _submit_one(self, order: Order) -> Accepted | RopewayError:
+        headers = {**self._key_header(order.idempotency_key), "Content-Type": "application/json"}
+        try:
+            response = await self._call("POST", "/v1/jobs", content=request_json(order.request), headers=headers)
+        except RopewayError as refusal:
+            return refusal
+        replayed = order.idempotency_key is not None and "idempotency-replayed" in response.headers
+        return Accepted(_decode(response, Ending).id, replayed)
+
+    async def _submit_lines(self, lines: Sequence[bytes]) -> list[Accepted | RopewayError]:
+        """Many in one call, under one key of ours: repeated, each line is the job that it was."""
+        headers = {**self._key_header(), "Content-Type": "application/x-ndjson"}
+        response = await self._call("POST", "/v1/jobs", content=b"\n".join(lines), headers=headers)
+        told = [_decode_text(response, line, _Line) for line in response.content.splitlines()]
+        if len(told) != len(lines):
+            raise GatewayRefused(f"{len(lines)} jobs were answered {len(told)}", "unexpected_answer", 200)
+        return [Accepted(line.job.id) if line.job else error_from(line.problem, line.status) for line in told]
+
+    def _key_header(self, key: str | None = None) -> dict[str, str]:
+        """The caller's idempotency key, or one of our own, so that the call may be repeated."""
+        return {"Idempotency-Key": key or self._random(_KEY_BYTES).hex()}
+
+    # -- look and wait
+
+    async def get(self, job_id: str) -> JobBody:
+        return _decode(await self._call("GET", _path(job_id)), JobBody)
+
+    async def ending(self, job_id: str, timeout_s: float | None) -> Ending:
+        loop = asyncio.get_running_loop()
+        deadline_s = None if timeout_s is None else loop.time() + timeout_s
+        while True:
+            left_s = LONG_POLL_S if deadline_s is None else deadline_s - loop.time()
+            job = await self._long_poll(job_id, min(max(left_s, 0.0), LONG_POLL_S))
+            if job.state.terminal:
+                return job
+            if left_s <= 0:
+                raise WaitTimeout(f"{job_id} did not end within {timeout_s:g} s; it goes on")
+
+    async def _long_poll(self, job_id: str, wait_s: float) -> Ending:
+        response = await self._call(
+            "GET",
+            _path(job_id),
+            pool=self._waits,
+            policy=WAIT_PERSISTENCE,
+            params={"wait": f"{wait_s:.3f}"},
+            timeout=httpx.Timeout(wait_s + LONG_POLL_GRACE_S, connect=5.0),
+        )
+        return _decode(response, Ending)
+
+    def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
+        def connect(last_id: str | None) -> AbstractAsyncContextManager[httpx.Response]:
+            headers = {"Accept": "text/event-stream"}
+            if last_id is not None:
+                headers["Last-Event-ID"] = last_id
+            return _opened(self._waits).stream("GET", self._url + _path(job_id, "/events"), headers=headers)
+
+        return follow(connect, after, self._sleep)
+
+    async def find(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobList:
+        asked = {
+            "state": ",".join(wanted.states),
+            "queue": wanted.queue,
+            "task": wanted.task,
+            "tag": wanted.tag,
+            "limit": str(limit),
+            "cursor": cursor,
+        }
+        params = {name: value for name, value in asked.items() if value}
+        return _decode(await self._call("GET", "/v1/jobs", params=params), JobList)
+
+    # -- change
+
+    async def cancel(self, job_id: str, reason: str | None) -> JobBody:
+        body = None if reason is None else {"reason": reason}
+        return _decode(await self._call("POST", _path(job_id, "/cancel"), json=body), JobBody)
+
+    async def retry(self, job_id: str) -> Accepted:
+        response = await self._call("POST", _path(job_id, "/retry"), headers=self._key_header())
+        return Accepted(_decode(response, Ending).id)
+
+    async def delete(self, job_id: str, force: bool) -> None:
+        await self._call("DELETE", _path(job_id), params={"force": "1"} if force else {})
+
+    # -- what is around the jobs
+
+    async def tasks(self) -> list[TaskBody]:
+        return _decode(await self._call("GET", "/v1/tasks"), TaskList).data
+
+    async def queues(self) -> list[QueueBody]:
+        return _decode(await self._call("GET", "/v1/queues"), QueueList).data
+
+    async def pause(self, queue: str, paused: bool) -> QueueBody:
+        verb = "pause" if paused else "resume"
+        return _decode(await self._call("POST", f"/v1/queues/{quote(queue, safe='')}/{verb}"), QueueBody)
+
+    # -- one call
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        pool: httpx.AsyncClient | None = None,
+        policy: Retry = DEFAULT_PERSISTENCE,
+        **arguments: Any,
+    ) -> httpx.Response:
+        """One request, repeated while the gateway is out of reach. Raises what its problem stands for."""
+        client = pool or _opened(self._calls)
+
+        async def once() -> httpx.Response:
+            try:
+                response = await client.request(method, self._url + path, **arguments)
+            except _NOT_SENT as error:
+                raise EngineUnavailable(f"cannot reach {self._url}: {error or type(error).__name__}") from error
+            except httpx.TransportError as error:
+                raise OutcomeUnknown(f"lost {self._url} in a call: {error or type(error).__name__}") from error
+            if response.is_success:
+                return response
+            raise error_of(response.status_code, response.headers, response.content)
+
+        return await persistently(once, policy, self._sleep)
+
+
+def _opened(pool: httpx.AsyncClient | None) -> httpx.AsyncClient:
+    if pool is None:
+        raise EngineUnavailable("the client is not open: use it inside `async with`")
+    return pool
+
+
+def _checked(url: str) -> str:
+    try:
+        host = urlsplit(url).hostname
+    except ValueError as error:
+        raise InvalidRequest(f"{url!r} is no URL: {error}", param="url") from error
+    if not host:
+        raise InvalidRequest(f"{url!r} names no host", param="url")
+    return url
+
+
+def _path(job_id: str, rest: str = "") -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}{rest}"
+
+
+def _batches(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Lines in bodies that a gateway takes."""
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for n, line in lines:
+        if batch and (len(batch) >= BATCH_LINES or size + len(line) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((n, line))
+        size += len(line) + 1
+    if batch:
+        yield batch
+
+
+def _decode(response: httpx.Response, kind: type[T]) -> T:
+    return _decode_text(response, response.content, kind)
+
+
+def _decode_text(response: httpx.Response, text: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        detail = f"{response.url} did not answer as a gateway does: {error}"
+        raise GatewayRefused(detail, "unexpected_answer", response.status_code) from error

@@ -1,0 +1,216 @@
+"""The transport over an engine in this process: no server between, and nothing is polled.
+
+A waiter listens before it reads, so that no hint is lost between the two; and it looks again every 15 s all the same,
+because a hint may be lost (reliability rule 17).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from ropeway.client.catalogue import Catalogue
+from ropeway.client.fleet import QueueBody, TaskBody, queue_body, task_body
+from ropeway.client.patience import Sleep, persistently
+from ropeway.client.submission import canonical_fingerprint, new_job
+from ropeway.client.transport import Accepted, Ending, JobFilter, Order
+from ropeway.client.wire import EventBody, JobBody, JobList, event_body, job_body, request_json, timestamp
+from ropeway.domain.clock import Clock
+from ropeway.domain.errors import JobError, JobNotFound, RopewayError, WaitTimeout
+from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
+from ropeway.domain.ids import SEED_BYTES, RandomBytes, job_id
+from ropeway.domain.job import Job, JobQuery, NewJob
+from ropeway.domain.queue import QueueChange
+from ropeway.domain.worker import TaskCard
+from ropeway.engines.base import Engine
+
+__all__ = ["LocalTransport"]
+
+T = TypeVar("T")
+
+SAFETY_S = 15.0
+PAGE_EVENTS = 500
+
+
+class LocalTransport:
+    """Jobs of one tenant on an engine. Opens and shuts the engine only when it `owns` it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        owns: bool,
+        tenant: str,
+        clock: Clock,
+        random: RandomBytes,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._engine = engine
+        self._owns = owns
+        self._tenant = tenant
+        self._clock = clock
+        self._random = random
+        self._sleep = sleep
+        self._catalogue = Catalogue(engine, clock)
+
+    async def open(self) -> None:
+        if self._owns:
+            await self._engine.open()
+
+    async def close(self) -> None:
+        if self._owns:
+            await self._engine.shut()
+
+    # -- submit
+
+    async def submit(self, orders: Sequence[Order]) -> list[Accepted | RopewayError]:
+        named = {order.request.task for order in orders if order.card is None}
+        if named:
+            await self._catalogue.prepare(named)
+        made = [self._new_job(order) for order in orders]
+        jobs = [job for job in made if isinstance(job, NewJob)]
+        # a repeat of a known id is a replay, so a submit of unknown outcome may be sent again
+        receipts = iter(await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else ())
+        answers = (next(receipts) if isinstance(job, NewJob) else job for job in made)
+        return [
+            answer if isinstance(answer, RopewayError) else Accepted(answer.job.id, answer.replayed)
+            for answer in answers
+        ]
+
+    def _new_job(self, order: Order) -> NewJob | RopewayError:
+        request, key = order.request, order.idempotency_key
+        try:
+            return new_job(
+                order.card or self._checked_card(request.task, bytes(request.input)),
+                request,
+                id=self._new_id(),
+                tenant=self._tenant,
+                idempotency_key=key,
+                fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
+            )
+        except RopewayError as refusal:
+            return refusal
+
+    def _checked_card(self, task: str, input_json: bytes) -> TaskCard:
+        card = self._catalogue.card(task)
+        self._catalogue.check(task, input_json)
+        return card
+
+    def _new_id(self) -> str:
+        return job_id(self._clock.now_ms(), self._random(SEED_BYTES))
+
+    # -- look and wait
+
+    async def get(self, job_id: str) -> JobBody:
+        job = await self._job(job_id)
+        position = await self._engine.position(self._tenant, job_id) if job.state == "queued" else None
+        return self._body(job, position)
+
+    async def ending(self, job_id: str, timeout_s: float | None) -> Ending:
+        loop = asyncio.get_running_loop()
+        deadline_s = None if timeout_s is None else loop.time() + timeout_s
+        with self._engine.listen(f"job:{job_id}") as hints:
+            while True:
+                job = await self._job(job_id)
+                if job.state.terminal:
+                    return _ending(job)
+                left_s = SAFETY_S if deadline_s is None else deadline_s - loop.time()
+                if left_s <= 0:
+                    raise WaitTimeout(f"{job_id} did not end within {timeout_s:g} s; it goes on")
+                await hints.wait(min(left_s, SAFETY_S))
+
+    async def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
+        cursor = START if after is None else Cursor.parse(after)
+        with self._engine.listen(f"job:{job_id}") as hints:
+            while True:
+                page = await self._engine.read(self._tenant, job_id, cursor, PAGE_EVENTS)
+                if page is None:
+                    raise JobNotFound(f"no job {job_id}")
+                for event in page.events:
+                    cursor = event.cursor
+                    yield await self._event_body(event)
+                if page.ended:
+                    return
+                if len(page.events) < PAGE_EVENTS:
+                    await hints.wait(SAFETY_S)
+
+    async def find(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobList:
+        query = JobQuery(self._tenant, wanted.states, wanted.queue, wanted.task, wanted.tag, limit, cursor)
+        page = await self._engine.find(query)
+        durability = self._engine.info.durability
+        bodies = [job_body(job, durability=durability, with_input=False, with_output=False) for job in page.jobs]
+        return _plain(JobList(bodies, page.next_cursor is not None, page.next_cursor), JobList)
+
+    # -- change
+
+    async def cancel(self, job_id: str, reason: str | None) -> JobBody:
+        return self._body(_found(await self._engine.cancel(self._tenant, [job_id], reason)))
+
+    async def retry(self, job_id: str) -> Accepted:
+        new_id = self._new_id()
+        receipts = await persistently(lambda: self._engine.retry(self._tenant, [(job_id, new_id)]), sleep=self._sleep)
+        receipt = _found(receipts)
+        return Accepted(receipt.job.id, receipt.replayed)
+
+    async def delete(self, job_id: str, force: bool) -> None:
+        if force:
+            await self.cancel(job_id, "deleted")
+            await self.ending(job_id, None)
+        _found(await self._engine.purge(self._tenant, [job_id]))
+
+    # -- what is around the jobs
+
+    async def tasks(self) -> list[TaskBody]:
+        return [_plain(task_body(card), TaskBody) for card in await self._engine.tasks()]
+
+    async def queues(self) -> list[QueueBody]:
+        return [queue_body(stats) for stats in await self._engine.stats()]
+
+    async def pause(self, queue: str, paused: bool) -> QueueBody:
+        await self._engine.set_queue([QueueChange(queue, paused=paused)])
+        return next(body for body in await self.queues() if body.name == queue)
+
+    async def _job(self, job_id: str) -> Job:
+        (job,) = await self._engine.get(self._tenant, [job_id])
+        if job is None:
+            raise JobNotFound(f"no job {job_id}")
+        return job
+
+    async def _event_body(self, event: Event) -> EventBody:
+        """The event as a gateway would send it: a terminal one carries the job."""
+        if event.type not in TERMINAL_TYPES:
+            data = msgspec.json.decode(event.data)
+            at = timestamp(event.at_ms)
+            return EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, at, data)
+        (job,) = await self._engine.get(self._tenant, [event.job_id])
+        whole = event_body(event, None if job is None else job_body(job, durability=self._engine.info.durability))
+        return _plain(whole, EventBody)
+
+    def _body(self, job: Job, position: int | None = None) -> JobBody:
+        return _plain(job_body(job, position=position, durability=self._engine.info.durability), JobBody)
+
+
+def _plain(body: T, kind: type[T]) -> T:
+    """The body with its JSON fields as Python values, just as it comes over HTTP."""
+    return msgspec.json.decode(msgspec.json.encode(body), type=kind)
+
+
+def _found(answers: Sequence[T | RopewayError]) -> T:
+    """The one answer, unless it is a refusal, which is raised."""
+    (answer,) = answers
+    if isinstance(answer, RopewayError):
+        raise answer
+    return answer
+
+
+def _ending(job: Job) -> Ending:
+    return Ending(
+        job.id,
+        job.state,
+        msgspec.Raw((job.output or "null").encode()),
+        None if job.error is None else msgspec.json.decode(job.error, type=JobError),
+        job.cancel_reason,
+    )

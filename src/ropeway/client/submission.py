@@ -1,0 +1,273 @@
+"""From a request to a `NewJob`: the task's defaults, the caller's changes, and every limit on what may be asked.
+
+`new_job` is on the path of each submit: a request that changes nothing shares the card's own options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from ropeway.client.wire import JobRequest, RetryRequest
+from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest
+from ropeway.domain.job import JobOptions, NewJob, check_name
+from ropeway.domain.rank import Priority
+from ropeway.domain.retry import Retry
+from ropeway.domain.worker import TaskCard
+
+__all__ = ["SchemaCheck", "canonical_fingerprint", "new_job"]
+
+DURATION_LIMIT_S = 366 * 86_400.0  # a year: what is longer is more likely milliseconds by mistake
+COST_LIMIT = 1e9  # keeps start tags inside their rank band for a thousand such jobs
+TAG_LIMIT = 32
+METADATA_LIMIT = 64
+TEXT_LIMIT = 255  # of a tag, a concurrency key, a metadata key, an idempotency key (as in http-api)
+METADATA_VALUE_LIMIT = 2048
+FAULT_LIMIT = 20  # a caller mends the first few; thousands of them would be an attack on our own answer
+
+_PRIORITIES = {"low": Priority.low, "normal": Priority.normal, "high": Priority.high}
+_ON_DISCONNECT = (None, "continue", "cancel")
+
+
+def new_job(
+    card: TaskCard,
+    request: JobRequest,
+    *,
+    id: str,  # noqa: A002 - the field's own name
+    tenant: str,
+    idempotency_key: str | None = None,
+    fingerprint: str = "",
+) -> NewJob:
+    """The job that `request` asks of the task `card`. The input itself is checked apart (`SchemaCheck`, `Task`).
+
+    Raises:
+        InvalidRequest: a name, number or list is out of its limits; `param` names the field.
+        InputInvalid: the input is not UTF-8.
+    """
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= TEXT_LIMIT:
+        raise InvalidRequest(f"an idempotency key has 1 to {TEXT_LIMIT} characters", param="Idempotency-Key")
+    return NewJob(
+        id,
+        tenant,
+        card.queue if request.queue is None else check_name("queue", request.queue),
+        card.name,
+        _text(request.input),
+        card.priority if request.priority is None else _priority(request.priority),
+        round(_within("delay", request.delay, 0, DURATION_LIMIT_S) * 1000) if request.delay else 0,
+        card.options if _changes_nothing(request) else _changed(card.options, request),
+        idempotency_key,
+        fingerprint,
+    )
+
+
+class SchemaCheck:
+    """A task's announced JSON Schema (2020-12), compiled. Thread-safe; about 2 us for a small input."""
+
+    def __init__(self, card: TaskCard) -> None:
+        """Raises InvalidRequest for a schema that does not compile; references outside it are never fetched."""
+        schema = msgspec.json.decode(card.input_schema)
+        self._takes_anything = schema in ({}, True)
+        self._task = card.name
+        try:
+            # the mask keeps the caller's data, which may be secret or huge, out of messages
+            self._validator = jsonschema_rs.Draft202012Validator(schema, offline=True, mask="the value")
+        except (jsonschema_rs.ValidationError, ValueError) as error:
+            raise InvalidRequest(f"task '{card.name}' announces a schema that is none: {_line(str(error))}") from error
+
+    def check(self, input_json: bytes) -> None:
+        """Nothing, if the input fits. Raises InputInvalid with up to 20 faults, each at its JSON pointer."""
+        value = _decode_input(input_json)
+        if self._takes_anything:
+            return
+        try:
+            faults = () if self._validator.is_valid(value) else self._faults_of(value)
+        except (ValueError, RecursionError) as error:  # the validator's own depth limit
+            raise _too_deep() from error
+        if faults:
+            raise InputInvalid(f"the input does not fit task '{self._task}': {_summary(faults)}", faults)
+
+    def _faults_of(self, value: Any) -> tuple[Fault, ...]:
+        return tuple(itertools.islice(_faults(self._validator.iter_errors(value)), FAULT_LIMIT))
+
+
+def canonical_fingerprint(body: bytes | object) -> str:
+    """32 hex digits that are equal for bodies of equal JSON, whatever their spacing and the order of their members.
+
+    Raises InvalidRequest when `body` is bytes that are not JSON.
+    """
+    text = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    try:
+        canonical = msgspec.json.encode(msgspec.json.decode(text), order="deterministic")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+# -- the request's limits
+
+
+def _changes_nothing(request: JobRequest) -> bool:
+    return (
+        request.timeout is None
+        and request.queue_timeout is None
+        and request.retention is None
+        and request.retry is None
+        and request.cost is None
+        and request.concurrency_key is None
+        and request.on_disconnect is None
+        and not request.metadata
+        and not request.tags
+    )
+
+
+def _changed(options: JobOptions, request: JobRequest) -> JobOptions:
+    """The task's options with what the request says instead; tags and metadata are added to the task's own."""
+    changes: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("timeout_s", _duration("timeout", request.timeout)),
+            ("queue_timeout_s", _duration("queue_timeout", request.queue_timeout)),
+            ("retention_s", _duration("retention", request.retention, least_s=0)),
+            ("retry", None if request.retry is None else _retry(options.retry, request.retry)),
+            ("cost", None if request.cost is None else _within("cost", request.cost, 1e-6, COST_LIMIT)),
+            ("concurrency_key", _label("concurrency_key", request.concurrency_key)),
+            ("on_disconnect", _choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)),
+        )
+        if value is not None
+    }
+    if request.tags:
+        changes["tags"] = _tags(options.tags, request.tags)
+    if request.metadata:
+        changes["metadata"] = _metadata({**options.metadata, **request.metadata})
+    return msgspec.structs.replace(options, **changes)
+
+
+def _retry(policy: Retry, request: RetryRequest) -> Retry:
+    changes = {name: value for name, value in msgspec.structs.asdict(request).items() if value is not None}
+    try:
+        return msgspec.structs.replace(policy, **changes)
+    except ValueError as error:
+        raise InvalidRequest(str(error), param="retry") from error
+
+
+def _tags(own: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys((*own, *added)))
+    if len(tags) > TAG_LIMIT:
+        raise InvalidRequest(f"a job has at most {TAG_LIMIT} tags, not {len(tags)}", param="tags")
+    for tag in tags:
+        _label("tags", tag)
+    return tags
+
+
+def _metadata(pairs: dict[str, str]) -> dict[str, str]:
+    if len(pairs) > METADATA_LIMIT:
+        raise InvalidRequest(f"metadata has at most {METADATA_LIMIT} pairs, not {len(pairs)}", param="metadata")
+    for key, value in pairs.items():
+        _label("metadata", key)
+        if len(value) > METADATA_VALUE_LIMIT:
+            raise InvalidRequest(
+                f"metadata '{key}' has {len(value)} characters; {METADATA_VALUE_LIMIT} is the most", param="metadata"
+            )
+    return pairs
+
+
+def _priority(name: str) -> Priority:
+    _choice("priority", name, tuple(_PRIORITIES))
+    return _PRIORITIES[name]
+
+
+def _choice(param: str, value: str | None, choices: tuple[str | None, ...]) -> str | None:
+    if value not in choices:
+        named = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise InvalidRequest(f"{param} is one of {named}, not {value!r}", param=param)
+    return value
+
+
+def _duration(param: str, value: float | None, least_s: float = 0.001) -> float | None:
+    return None if value is None else _within(param, value, least_s, DURATION_LIMIT_S)
+
+
+def _within(param: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:  # so written, it refuses NaN too
+        raise InvalidRequest(f"{param} must be {least:.12g} to {most:.12g}, not {value:.12g}", param=param)
+    return value
+
+
+def _label(param: str, text: str | None) -> str | None:
+    """`text`, if it may be a key to find things by: not empty, not long, and printable."""
+    if text is not None and not (1 <= len(text) <= TEXT_LIMIT and text.isprintable()):
+        raise InvalidRequest(f"{param}: {text[:40]!r} is not 1 to {TEXT_LIMIT} printable characters", param=param)
+    return text
+
+
+# -- the input
+
+
+def _text(raw: msgspec.Raw) -> str:
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputInvalid("the input is not UTF-8", (Fault("", "is not UTF-8"),)) from error
+
+
+def _decode_input(input_json: bytes) -> Any:
+    try:
+        return msgspec.json.decode(input_json)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputInvalid(f"the input is not JSON: {error}", (Fault("", f"is not JSON: {error}"),)) from error
+
+
+def _too_deep() -> InputInvalid:
+    return InputInvalid("the input is nested too deeply", (Fault("", "is nested too deeply"),))
+
+
+def _faults(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[Fault]:
+    for error in errors:
+        kind, value = error.kind.name, error.kind.value
+        if kind == "required":
+            yield Fault(_pointer([*error.instance_path, value]), "is required")
+        elif kind == "additionalProperties":
+            for name in value:
+                yield Fault(_pointer([*error.instance_path, name]), "is not a field of this task")
+        elif kind in ("anyOf", "oneOf"):
+            yield from _closest(error)
+        else:
+            yield Fault(_pointer(error.instance_path), _line(error.message).removeprefix("the value "))
+
+
+def _closest(error: jsonschema_rs.ValidationError) -> Iterator[Fault]:
+    """The faults of the one alternative that is of the value's own type; else that none fits."""
+    own_depth = len(error.instance_path)
+    branches: list[list[jsonschema_rs.ValidationError]] = getattr(error.kind, "context", None) or []
+    of_its_type = [branch for branch in branches if not any(_misses_type(e, own_depth) for e in branch)]
+    if len(of_its_type) == 1:
+        yield from _faults(of_its_type[0])
+    else:
+        yield Fault(_pointer(error.instance_path), "fits none of the types allowed here")
+
+
+def _misses_type(error: jsonschema_rs.ValidationError, depth: int) -> bool:
+    return len(error.instance_path) == depth and error.kind.name in ("type", "const", "enum")
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    """RFC 6901."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def _summary(faults: tuple[Fault, ...]) -> str:
+    first = f"{faults[0].pointer or 'it'} {faults[0].detail}"
+    return first if len(faults) < 2 else f"{first} (and {len(faults) - 1} more)"
+
+
+def _line(text: str) -> str:
+    """The first line of a message, at a readable length."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= 200 else line[:199] + "…"

@@ -1,0 +1,268 @@
+"""Submitting: a task or its name, its input, and how it is to be run."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+
+import msgspec
+
+from ropeway.client.handle import JobHandle
+from ropeway.client.patience import Sleep
+from ropeway.client.transport import Accepted, Order, Transport
+from ropeway.client.wire import JobRequest, RetryRequest
+from ropeway.domain.errors import InputInvalid, InvalidRequest, RopewayError
+from ropeway.domain.retry import Retry, backoff_s
+from ropeway.domain.worker import TaskCard
+
+__all__ = ["BATCH_JOBS", "Call", "OptionChanges", "Submitter", "TaskLike", "accepted", "call", "encode_input"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+BATCH_JOBS = 500  # past this a batch grows no faster, and its latency only longer
+
+KEY_LIMIT = 255
+
+_CROWD = Retry(max_attempts=1000, base_s=0.1, cap_s=2.0)  # how a full queue is tried again by submit_many
+
+
+class TaskLike(Protocol[P, R_co]):
+    """What a client asks of a task object; `ropeway.App` makes them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def card(self) -> TaskCard: ...
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The call's input as JSON. Raises InputInvalid when the arguments do not fit the task's types."""
+        ...
+
+    def decode_output(self, output: str) -> R_co:
+        """The task's return value from its JSON."""
+        ...
+
+
+class OptionChanges(TypedDict, total=False):
+    """What `with_options` takes. Durations are seconds; what is left out stays as the task declares it.
+
+    `delay`: not before so long from now. `queue_timeout`: to start. `timeout`: to run. `retention`: kept after success.
+    """
+
+    queue: str
+    priority: Literal["low", "normal", "high"]
+    delay: float
+    queue_timeout: float
+    timeout: float
+    retention: float
+    retry: Retry
+    concurrency_key: str
+    cost: float
+    on_disconnect: Literal["continue", "cancel"]
+    metadata: dict[str, str]
+    tags: Sequence[str]
+    idempotency_key: str
+
+
+class Call(Generic[R]):
+    """A task with its input, bound and checked, for `submit_many`. Made by `call`."""
+
+    __slots__ = ("card", "decode", "idempotency_key", "input", "task")
+
+    def __init__(
+        self,
+        task: str,
+        input_json: bytes,
+        card: TaskCard | None = None,
+        decode: Callable[[str], R] | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        self.task = task
+        self.input = msgspec.Raw(input_json)
+        self.card = card
+        self.decode = decode
+        self.idempotency_key = idempotency_key
+
+    def keyed(self, idempotency_key: str) -> Call[R]:
+        """This call under an idempotency key: however often it is submitted, it makes one job."""
+        return Call(self.task, bytes(self.input), self.card, self.decode, idempotency_key)
+
+
+@overload
+def call(task: TaskLike[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Call[R]: ...
+@overload
+def call(task: str, /, **fields: Any) -> Call[Any]: ...
+def call(task: Any, /, *args: Any, **kwargs: Any) -> Call[Any]:
+    """A task, or a task's name, with its input. Raises InputInvalid when a task's arguments do not fit its types."""
+    if isinstance(task, str):
+        if args:
+            raise InvalidRequest("a task that is named takes its input by field name: submit('chat', model='m')")
+        return Call(task, encode_input(kwargs))
+    return Call(task.name, task.bind(*args, **kwargs).encode(), task.card, task.decode_output)
+
+
+class Submitter:
+    """Submits with a fixed set of options. A `Client` is one; `with_options` gives another on the same connection."""
+
+    def __init__(self, transport: Transport, options: OptionChanges | None = None, sleep: Sleep = asyncio.sleep):
+        self._transport = transport
+        self._sleep = sleep
+        self._options: OptionChanges = options or {}
+        self._template = _template(self._options)
+        self._key = self._options.get("idempotency_key")
+
+    def with_options(self, **changes: Unpack[OptionChanges]) -> Submitter:
+        """The same face with these options too, for as many submits as wanted:
+
+            await client.with_options(priority="high", delay=5).submit(chat, messages)
+
+        Raises InvalidRequest for an unknown option or a value of the wrong type.
+        """
+        return Submitter(self._transport, {**self._options, **changes}, self._sleep)
+
+    @overload
+    async def submit(self, task: TaskLike[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    @overload
+    async def submit(self, task: str, /, **fields: Any) -> JobHandle[Any]: ...
+    async def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> JobHandle[Any]:
+        """Submit a task with its arguments, or by name with the fields of its input.
+
+        On return the job is stored, as durably as the engine is.
+
+        Raises:
+            InputInvalid: the arguments do not fit the task; nothing was submitted.
+            InvalidRequest: an option is out of its range. TaskNotFound: nobody announced this name.
+            QueueFull, TooManyQueued: refused for now; `retry_after_s` where the server said when.
+            IdempotencyKeyReused: the key was used with another body.
+            EngineUnavailable: nothing was stored, or (OutcomeUnknown) repeat it with the same idempotency key.
+        """
+        return await self.submit_call(call(task, *args, **kwargs))
+
+    async def submit_json(self, task: str, input_json: str | bytes) -> JobHandle[Any]:
+        """Submit a task by name with its input as JSON text, whatever JSON that is. Raises as `submit` does."""
+        text = input_json.encode() if isinstance(input_json, str) else input_json
+        return await self.submit_call(Call(task, text))
+
+    async def submit_call(self, one: Call[R]) -> JobHandle[R]:
+        """Submit what `call` made. Raises as `submit` does."""
+        (answer,) = await self._transport.submit([self._order(one)])
+        return accepted(self._answer(one, answer))
+
+    async def submit_many(
+        self, calls: Iterable[Call[R]] | AsyncIterable[Call[R]], *, patience: float = 60.0
+    ) -> AsyncIterator[JobHandle[R]]:
+        """Submit calls as fast as they are accepted: yields their handles, in order.
+
+        Takes 500 at a time and no more until those are stored, so a source of millions is read no faster than the
+        engine writes. Calls that a full queue refuses are tried again, for `patience` seconds without progress.
+
+        Raises what `submit` does, at the call's own place; later calls of its 500 may have been accepted.
+        """
+        async for batch in _batches(calls, BATCH_JOBS):
+            answers = await self.submit_batch(batch, patience)
+            for answer in answers:
+                yield accepted(answer)
+
+    async def submit_batch(self, calls: Sequence[Call[R]], patience_s: float) -> list[JobHandle[R] | RopewayError]:
+        """Submit these together. Those refused for now are tried again until none is left or patience ends."""
+        answers = await self._transport.submit([self._order(one) for one in calls])
+        waited_s, attempt = 0.0, 1
+        while refused := [n for n, answer in enumerate(answers) if _refused_for_now(answer)]:
+            asked_s = max(_retry_after(answers[n]) for n in refused)
+            wait_s = backoff_s(_CROWD, attempt, 1.0, asked_s)
+            if waited_s + wait_s > patience_s:
+                break
+            await self._sleep(wait_s)
+            again = await self._transport.submit([self._order(calls[n]) for n in refused])
+            moved = any(isinstance(answer, Accepted) for answer in again)
+            waited_s, attempt = (0.0, 1) if moved else (waited_s + wait_s, attempt + 1)
+            for n, answer in zip(refused, again, strict=True):
+                answers[n] = answer
+        return [self._answer(one, answer) for one, answer in zip(calls, answers, strict=True)]
+
+    def _order(self, one: Call[Any]) -> Order:
+        template = self._template
+        if template is None:
+            request = JobRequest(one.task, one.input)
+        else:
+            request = msgspec.structs.replace(template, task=one.task, input=one.input)
+        key = self._key if one.idempotency_key is None else one.idempotency_key
+        return Order(request, one.card, None if key is None else _checked_key(key))
+
+    def _answer(self, one: Call[R], answer: Accepted | RopewayError) -> JobHandle[R] | RopewayError:
+        if isinstance(answer, RopewayError):
+            return answer
+        return JobHandle(self._transport, answer.id, one.decode, answer.replayed)
+
+
+def accepted(answer: JobHandle[R] | RopewayError) -> JobHandle[R]:
+    """The handle; a refusal is raised."""
+    if isinstance(answer, RopewayError):
+        raise answer
+    return answer
+
+
+def encode_input(value: Any) -> bytes:
+    """JSON of plain values, dataclasses, msgspec and pydantic models. Raises InputInvalid for what JSON cannot say."""
+    try:
+        return msgspec.json.encode(value, enc_hook=_encode_model)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise InputInvalid(f"the input cannot be written as JSON: {error}") from error
+
+
+def _encode_model(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+    return dump(mode="json")
+
+
+def _template(options: OptionChanges) -> JobRequest | None:
+    """A request that says these options and no task yet; None when they say nothing."""
+    fields: dict[str, Any] = {name: value for name, value in options.items() if name != "idempotency_key"}
+    if not fields:
+        return None
+    if isinstance(retry := fields.get("retry"), Retry):
+        fields["retry"] = RetryRequest(**msgspec.structs.asdict(retry))
+    try:
+        return msgspec.convert({"task": "", **fields}, JobRequest)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"options: {error}") from error
+
+
+def _checked_key(key: str) -> str:
+    """A key that may stand in a header too, so that it means the same by every way."""
+    if not (1 <= len(key) <= KEY_LIMIT and key.isascii() and key.isprintable() and key == key.strip()):
+        raise InvalidRequest(
+            f"an idempotency key has 1 to {KEY_LIMIT} visible ASCII characters", param="idempotency_key"
+        )
+    return key
+
+
+def _refused_for_now(answer: Accepted | RopewayError) -> bool:
+    return isinstance(answer, RopewayError) and answer.retryable
+
+
+def _retry_after(answer: Accepted | RopewayError) -> float:
+    return (answer.retry_after_s or 0.0) if isinstance(answer, RopewayError) else 0.0
+
+
+async def _batches(calls: Iterable[Call[R]] | AsyncIterable[Call[R]], size: int) -> AsyncIterator[list[Call[R]]]:
+    if isinstance(calls, Iterable):
+        source = iter(calls)
+        while batch := list(itertools.islice(source, size)):
+            yield batch
+        return
+    batch = []
+    async for one in calls:
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

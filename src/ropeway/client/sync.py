@@ -1,0 +1,233 @@
+"""The client for code without an event loop: the same face, blocking; safe to share between threads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+
+from ropeway.client.client import Client
+from ropeway.client.fleet import QueueBody, TaskBody
+from ropeway.client.handle import JobHandle
+from ropeway.client.submitter import BATCH_JOBS, Call, OptionChanges, Submitter, TaskLike, accepted, call
+from ropeway.client.thread import LoopThread
+from ropeway.client.wire import EventBody, JobBody
+from ropeway.domain.clock import Clock
+from ropeway.domain.ids import RandomBytes, system_random
+from ropeway.domain.job import DEFAULT_TENANT
+from ropeway.domain.lifecycle import State
+from ropeway.engines.base import Engine
+
+__all__ = ["SyncClient", "SyncJobHandle", "SyncSubmitter"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class SyncJobHandle(Generic[R]):
+    """A `JobHandle` whose methods block."""
+
+    __slots__ = ("_handle", "_thread")
+
+    def __init__(self, thread: LoopThread, handle: JobHandle[R]) -> None:
+        self._thread = thread
+        self._handle = handle
+
+    @property
+    def id(self) -> str:
+        return self._handle.id
+
+    @property
+    def replayed(self) -> bool:
+        return self._handle.replayed
+
+    def get(self) -> JobBody:
+        """As `JobHandle.get`."""
+        return self._thread.run(self._handle.get())
+
+    def result(self, timeout: float | None = None) -> R:
+        """As `JobHandle.result`."""
+        return self._thread.run(self._handle.result(timeout))
+
+    def events(self, after: str | None = None) -> Iterator[EventBody]:
+        """As `JobHandle.events`."""
+        return _pulled(self._thread, self._handle.events(after))
+
+    def cancel(self, reason: str | None = None) -> JobBody:
+        """As `JobHandle.cancel`."""
+        return self._thread.run(self._handle.cancel(reason))
+
+    def retry(self) -> SyncJobHandle[R]:
+        """As `JobHandle.retry`."""
+        return SyncJobHandle(self._thread, self._thread.run(self._handle.retry()))
+
+    def __repr__(self) -> str:
+        return f"SyncJobHandle({self.id!r})"
+
+
+class SyncSubmitter:
+    """A `Submitter` whose methods block. Arguments are bound on the caller's own thread."""
+
+    def __init__(self, thread: LoopThread, submitter: Submitter) -> None:
+        self._thread = thread
+        self._submitter = submitter
+
+    def with_options(self, **changes: Unpack[OptionChanges]) -> SyncSubmitter:
+        """As `Submitter.with_options`."""
+        return SyncSubmitter(self._thread, self._submitter.with_options(**changes))
+
+    @overload
+    def submit(self, task: TaskLike[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncJobHandle[R]: ...
+    @overload
+    def submit(self, task: str, /, **fields: Any) -> SyncJobHandle[Any]: ...
+    def submit(self, task: Any, /, *args: Any, **kwargs: Any) -> SyncJobHandle[Any]:
+        """As `Submitter.submit`."""
+        one: Call[Any] = call(task, *args, **kwargs)
+        return self._one(self._submitter.submit_call(one))
+
+    def submit_json(self, task: str, input_json: str | bytes) -> SyncJobHandle[Any]:
+        """As `Submitter.submit_json`."""
+        return self._one(self._submitter.submit_json(task, input_json))
+
+    def submit_many(self, calls: Iterable[Call[R]], *, patience: float = 60.0) -> Iterator[SyncJobHandle[R]]:
+        """As `Submitter.submit_many`; `calls` is read on the caller's own thread."""
+        source = iter(calls)
+        while batch := list(itertools.islice(source, BATCH_JOBS)):
+            for answer in self._thread.run(self._submitter.submit_batch(batch, patience)):
+                yield SyncJobHandle(self._thread, accepted(answer))
+
+    def _one(self, submit: Coroutine[Any, Any, JobHandle[R]]) -> SyncJobHandle[R]:
+        return SyncJobHandle(self._thread, self._thread.run(submit))
+
+
+class SyncClient(SyncSubmitter):
+    """A `Client` for blocking code. A context manager; connects at first use.
+
+        with SyncClient("sqlite:ropeway.db") as client:
+            answer = client.submit(chat, messages, model="m").result(timeout=30)
+
+    It runs on one background thread with a loop of its own, so an Engine given as an object must be used by no other
+    loop: the client opens and shuts it there. Make one client per process, after any fork.
+    """
+
+    def __init__(
+        self,
+        target: str | Engine,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        clock: Clock | None = None,
+        random: RandomBytes = system_random,
+    ) -> None:
+        """As `Client`."""
+        self._client = Client(target, tenant=tenant, clock=clock, random=random)
+        self._engine = None if isinstance(target, str) else target
+        super().__init__(LoopThread(self._open, self._close), self._client)
+
+    def close(self) -> None:
+        """Let go of the connection and end the thread. Jobs go on."""
+        self._thread.stop()
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- one job
+
+    def job(self, job_id: str) -> SyncJobHandle[Any]:
+        """As `Client.job`."""
+        return SyncJobHandle(self._thread, self._client.job(job_id))
+
+    def get(self, job_id: str) -> JobBody:
+        """As `Client.get`."""
+        return self._thread.run(self._client.get(job_id))
+
+    def result(self, job_id: str, timeout: float | None = None) -> Any:
+        """As `Client.result`."""
+        return self._thread.run(self._client.result(job_id, timeout))
+
+    def events(self, job_id: str, after: str | None = None) -> Iterator[EventBody]:
+        """As `Client.events`."""
+        return _pulled(self._thread, self._client.events(job_id, after))
+
+    def cancel(self, job_id: str, reason: str | None = None) -> JobBody:
+        """As `Client.cancel`."""
+        return self._thread.run(self._client.cancel(job_id, reason))
+
+    def retry(self, job_id: str) -> SyncJobHandle[Any]:
+        """As `Client.retry`."""
+        return self._one(self._client.retry(job_id))
+
+    def delete(self, job_id: str, *, force: bool = False) -> None:
+        """As `Client.delete`."""
+        self._thread.run(self._client.delete(job_id, force=force))
+
+    # -- many
+
+    def find(
+        self,
+        *,
+        state: State | str | Iterable[State | str] = (),
+        queue: str | None = None,
+        task: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[JobBody]:
+        """As `Client.find`."""
+        return _pulled(self._thread, self._client.find(state=state, queue=queue, task=task, tag=tag, limit=limit))
+
+    def tasks(self) -> list[TaskBody]:
+        """As `Client.tasks`."""
+        return self._thread.run(self._client.tasks())
+
+    def queues(self) -> list[QueueBody]:
+        """As `Client.queues`."""
+        return self._thread.run(self._client.queues())
+
+    def pause(self, queue: str) -> QueueBody:
+        """As `Client.pause`."""
+        return self._thread.run(self._client.pause(queue))
+
+    def resume(self, queue: str) -> QueueBody:
+        """As `Client.resume`."""
+        return self._thread.run(self._client.resume(queue))
+
+    async def _open(self) -> None:
+        if self._engine is not None:
+            await self._engine.open()
+        await self._client.open()
+
+    async def _close(self) -> None:
+        await self._client.close()
+        if self._engine is not None:
+            await self._engine.shut()
+
+
+def _pulled(thread: LoopThread, source: AsyncIterator[T]) -> Iterator[T]:
+    """An async iterator's items, fetched one by one from the loop's thread; closed there when dropped here."""
+    try:
+        while True:
+            item = thread.run(_next(source))
+            if item is None:
+                return
+            yield item[0]
+    finally:
+        thread.run(_aclose(source))
+
+
+async def _next(source: AsyncIterator[T]) -> tuple[T] | None:
+    try:
+        return (await anext(source),)
+    except StopAsyncIteration:
+        return None
+
+
+async def _aclose(source: AsyncIterator[Any]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()

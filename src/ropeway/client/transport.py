@@ -1,0 +1,91 @@
+"""The port between a client and where the jobs live: an engine in this process, or a gateway over HTTP.
+
+A transport knows no task objects: it carries requests and gives back what happened, in the same words on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from ropeway.client.fleet import QueueBody, TaskBody
+from ropeway.client.wire import EventBody, JobBody, JobList, JobRequest
+from ropeway.domain.errors import JobError, RopewayError
+from ropeway.domain.lifecycle import State
+from ropeway.domain.worker import TaskCard
+
+__all__ = ["Accepted", "Ending", "JobFilter", "Order", "Transport"]
+
+
+class Order(NamedTuple):
+    """One submit. `card` is known when it was made from a task object, whose `bind` has checked the input."""
+
+    request: JobRequest
+    card: TaskCard | None = None
+    idempotency_key: str | None = None
+
+
+class Accepted(NamedTuple):
+    """A job is stored under this id. `replayed`: an idempotency key gave an earlier job back."""
+
+    id: str
+    replayed: bool = False
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What a result is made from: the last state of a job. `output` is JSON text, untouched."""
+
+    id: str
+    state: State
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    error: JobError | None = None
+    cancel_reason: str | None = None
+
+
+class JobFilter(msgspec.Struct, frozen=True):
+    """Which jobs to list; what is None or empty does not narrow."""
+
+    states: tuple[State, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    tag: str | None = None
+
+
+class Transport(Protocol):
+    """Jobs from afar. A job that is not there, or another tenant's, raises JobNotFound."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def submit(self, orders: Sequence[Order]) -> list[Accepted | RopewayError]:
+        """Store the jobs; a refusal stands in its order's place. Raises only what holds for all of them."""
+        ...
+
+    async def get(self, job_id: str) -> JobBody: ...
+
+    async def ending(self, job_id: str, timeout_s: float | None) -> Ending:
+        """The job's last state, once it has ended. Raises WaitTimeout after `timeout_s` seconds."""
+        ...
+
+    def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
+        """The log strictly after an event id, live, through reconnects, up to and with the terminal event."""
+        ...
+
+    async def cancel(self, job_id: str, reason: str | None) -> JobBody: ...
+
+    async def retry(self, job_id: str) -> Accepted: ...
+
+    async def delete(self, job_id: str, force: bool) -> None:
+        """Purge a job. Raises JobLive when it runs or waits, unless `force`, which cancels it first and waits."""
+        ...
+
+    async def find(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobList: ...
+
+    async def tasks(self) -> list[TaskBody]: ...
+
+    async def queues(self) -> list[QueueBody]: ...
+
+    async def pause(self, queue: str, paused: bool) -> QueueBody: ...

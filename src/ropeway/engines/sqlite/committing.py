@@ -1,0 +1,140 @@
+"""Commit: attempts end. Most end their job, and go through one statement; the others are moved one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ropeway.domain.errors import LeaseLost
+from ropeway.domain.event import Cursor
+from ropeway.domain.job import Job
+from ropeway.domain.lease import Commit, Lease, Outcome
+from ropeway.domain.lifecycle import State
+from ropeway.engines.sqlite.moving import Moving, load
+from ropeway.engines.sqlite.rows import options_from
+from ropeway.engines.sqlite.schema import CODES
+from ropeway.engines.sqlite.statements import encode_text
+from ropeway.engines.sqlite.transaction import Transaction
+
+__all__ = ["commit"]
+
+_ENDS = {"succeeded": State.succeeded, "failed": State.failed, "cancelled": State.cancelled}
+
+_HELD = """
+SELECT json_group_array(json_array(
+    jobs.n, jobs.id, state, token, last_outcome, cancel_requested_at_ms IS NOT NULL, tenant, queue, options))
+FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
+"""
+
+_END = """
+UPDATE jobs SET state = ended.state, shelf = ended.state, version = version + 1, seq = seq + 1,
+    last_outcome = ended.kind, output = ended.output, error = ended.error, usage = coalesce(ended.usage, usage),
+    finished_at_ms = ?2, expires_at_ms = ended.expires_at_ms, run_at_ms = NULL, session = NULL
+FROM (SELECT value->>0 AS number, value->>1 AS state, value->>2 AS kind, value->>3 AS output, value->>4 AS error,
+             value->>5 AS usage, value->>6 AS expires_at_ms
+      FROM jsonb_each(?1)) AS ended
+WHERE n = ended.number
+"""
+
+
+class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    n: int
+    id: str
+    state: int
+    token: str | None
+    last_outcome: str | None
+    cancel_requested: bool
+    tenant: str
+    queue: str
+    options: str | None
+
+
+_decode = msgspec.json.Decoder(list[_Row], strict=False).decode  # SQLite writes a truth as 0 or 1
+
+
+def commit(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
+    """`Execution.commit`."""
+    ids = [commit.lease.job_id for commit in batch]
+    if len(set(ids)) != len(ids):
+        return _move(tx, batch)  # one commit depends on another's outcome
+    rows = {row.id: row for row in _decode(tx.value(_HELD, encode_text(ids)))}
+    ending = [_end_of(rows.get(commit.lease.job_id), commit) for commit in batch]
+    _end(
+        tx, [(rows[commit.lease.job_id], end, commit.outcome) for commit, end in zip(batch, ending, strict=True) if end]
+    )
+    others = iter(_move(tx, [commit for commit, end in zip(batch, ending, strict=True) if end is None]))
+    return [next(others) if end is None else end for end in ending]
+
+
+def _end_of(row: _Row | None, commit: Commit) -> State | None:
+    """The state that a held lease's commit plainly ends its job in; None for every other case."""
+    if row is None or row.state != CODES[State.running] or row.token != commit.lease.token:
+        return None
+    return State.cancelled if row.cancel_requested else _ENDS.get(commit.outcome.kind)
+
+
+def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]]) -> None:
+    if not endings:
+        return
+    tx.run_packed(_END, [_values(tx.now_ms, *ending) for ending in endings], tx.now_ms)
+    for row, state, _ in endings:
+        tx.ledger.count(row.queue, row.tenant, State.running, state)
+        tx.topics.jobs.add(row.id)
+    tx.topics.lifecycle()
+
+
+def _values(now_ms: int, row: _Row, state: State, outcome: Outcome) -> tuple[Any, ...]:
+    options = options_from(row.options)
+    kept_s = options.failed_retention_s if state is State.failed else options.retention_s
+    expires_at_ms = None if kept_s is None else now_ms + round(kept_s * 1000)
+    error = None if row.cancel_requested else outcome.error
+    return row.n, CODES[state], outcome.kind, outcome.output, error, outcome.usage, expires_at_ms
+
+
+def _move(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
+    """Commits of every kind, each after those before it."""
+    if not batch:
+        return []
+    moving = Moving(tx, load(tx, {commit.lease.job_id for commit in batch}))
+    answers = [_commit(moving, commit.lease, commit.outcome) for commit in batch]
+    moving.save()
+    return answers
+
+
+def _commit(moving: Moving, lease: Lease, outcome: Outcome) -> State | LeaseLost:
+    job = moving.jobs.get(lease.job_id)
+    if job is None or job.state is not State.running or job.token != lease.token:
+        return _repeated(job, lease, outcome)
+    kept: dict[str, Any] = {"last_outcome": outcome.kind, "output": outcome.output, "error": outcome.error}
+    if outcome.usage is not None:
+        kept["usage"] = outcome.usage
+    if job.cancel_requested_at_ms is not None:
+        return moving.finish(job, State.cancelled, **{**kept, "error": None}).state
+    if outcome.kind in _ENDS:
+        return moving.finish(job, _ENDS[outcome.kind], **kept).state
+    if outcome.kind == "retry" and job.attempts_spent:
+        return moving.finish(job, State.failed, **kept).state
+    return _run_again(moving, job, outcome).state
+
+
+def _run_again(moving: Moving, job: Job, outcome: Outcome) -> Job:
+    """Back in line after a failure, in `delay_ms`, or after a drain, the attempt given back."""
+    released = outcome.kind == "release"
+    return moving.again(
+        job,
+        "released" if released else "retry",
+        Cursor(job.epoch, job.seq),
+        outcome.error,
+        outcome.delay_ms,
+        attempt=job.attempt - 1 if released else job.attempt,
+        last_outcome=outcome.kind,
+    )
+
+
+def _repeated(job: Job | None, lease: Lease, outcome: Outcome) -> State | LeaseLost:
+    """The state that the holder's earlier commit led to, when this is its repeat."""
+    if job is None or job.token != lease.token or job.last_outcome != outcome.kind:
+        return LeaseLost()
+    return job.state

@@ -1,0 +1,193 @@
+"""The SQLite engine: the protocol's methods, each handed to the writer's thread or asked of a reading connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from ropeway.domain.clock import Clock, SystemClock
+from ropeway.domain.errors import EngineUnavailable, JobLive, JobNotFound, JobNotRetryable, LeaseLost
+from ropeway.domain.event import Cursor
+from ropeway.domain.ids import RandomBytes, system_random
+from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
+from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
+from ropeway.domain.lifecycle import State
+from ropeway.domain.log import EventPage
+from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewer
+from ropeway.engines.hints import Board, Listener
+from ropeway.engines.sqlite import reading, verbs
+from ropeway.engines.sqlite.connection import SqliteOptions
+from ropeway.engines.sqlite.controlling import Cancel, Purge
+from ropeway.engines.sqlite.finding import find
+from ropeway.engines.sqlite.hearing import Hearing
+from ropeway.engines.sqlite.readers import Readers
+from ropeway.engines.sqlite.renewer import SqliteRenewer
+from ropeway.engines.sqlite.sessions import Renew
+from ropeway.engines.sqlite.submitting import Again
+from ropeway.engines.sqlite.upkeep import Elect
+from ropeway.engines.sqlite.wake import Bell, Peers, wake_directory
+from ropeway.engines.sqlite.writer import Writer
+
+__all__ = ["SqliteEngine"]
+
+_NEAR = 200  # jobs ahead that `position` counts in the loop's own thread; more are counted in another
+
+
+class SqliteEngine:
+    """Jobs in a file. Durability class `disk`: a submit, commit, cancel or retry is on the disk when it is answered.
+
+    Several processes may have the file open, each with an engine of its own. Use an engine in the loop that opened it.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        clock: Clock | None = None,
+        random: RandomBytes = system_random,
+        options: SqliteOptions | None = None,
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._clock = clock or SystemClock()
+        self._random = random
+        self._options = options or SqliteOptions()
+        self._board = Board()
+        self._is_open = False
+        self.info = EngineInfo("sqlite", f"sqlite:{path}", "disk", apsw.sqlite_lib_version())
+
+    async def open(self) -> None:
+        """Open the file, made when missing.
+
+        Raises EngineUnavailable: it cannot be had, is not ours, is of a newer schema, or cannot be durable where it is.
+        """
+        directory = wake_directory(self._path)
+        bell = None if directory is None else Bell.hang(directory)
+        peers = None if directory is None else Peers(directory, None if bell is None else bell.path)
+        self._writer = Writer(self._path, self._clock, self._random, self._options, self._board, peers)
+        self._readers = Readers(self._path, self._options)
+        self._hearing = Hearing(self._board, bell, self._readers.data_version)
+        try:
+            await self._writer.start()
+            self._readers.open()
+        except BaseException:
+            await self._let_go(bell)
+            raise
+        self._hearing.start()
+        self._is_open = True
+
+    async def shut(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._hearing.stop()
+            await self._writer.stop()
+            await self._readers.close()
+
+    async def _let_go(self, bell: Bell | None) -> None:
+        """Undo an opening that failed half-way."""
+        await self._writer.stop()
+        await self._readers.close()
+        if bell is not None:
+            bell.close()
+
+    # -- Submission
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        return await self._write.do(verbs.SUBMIT, jobs)
+
+    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
+        return await self._write.do(verbs.CANCEL, [Cancel(tenant, job_id, reason) for job_id in job_ids])
+
+    async def retry(
+        self, tenant: str, jobs: Sequence[tuple[str, str]]
+    ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+        return await self._write.do(verbs.RETRY, [Again(tenant, job_id, new_id) for job_id, new_id in jobs])
+
+    async def purge(self, tenant: str, job_ids: Sequence[str]) -> list[JobNotFound | JobLive | None]:
+        return await self._write.do(verbs.PURGE, [Purge(tenant, job_id) for job_id in job_ids])
+
+    async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
+        return await self._write.do(verbs.SET_QUEUE, changes)
+
+    # -- Execution
+
+    async def publish(self, tasks: Sequence[TaskCard]) -> None:
+        await self._write.do(verbs.PUBLISH, tasks)
+
+    async def announce(self, worker: WorkerCard) -> None:
+        await self._write.do(verbs.ANNOUNCE, [worker])
+
+    async def lease(self, request: LeaseRequest) -> list[Assignment]:
+        return (await self._write.do(verbs.LEASE, [request]))[0]
+
+    async def renew(self, session: str, ttl_ms: int) -> Renewal:
+        return (await self._write.do(verbs.RENEW, [Renew(session, ttl_ms)]))[0]
+
+    async def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost]:
+        return await self._write.do(verbs.APPEND, batch)
+
+    async def commit(self, batch: Sequence[Commit]) -> list[State | LeaseLost]:
+        return await self._write.do(verbs.COMMIT, batch)
+
+    async def close(self, session: str) -> None:
+        await self._write.do(verbs.CLOSE, [session])
+
+    def renewer(self) -> Renewer:
+        return SqliteRenewer(self._path, self._clock, self._options)
+
+    # -- Reading
+
+    async def get(self, tenant: str, job_ids: Sequence[str]) -> list[Job | None]:
+        return self._read.at_once(reading.get, tenant, job_ids)
+
+    async def find(self, query: JobQuery) -> JobPage:
+        return await self._read.in_thread(find, query)
+
+    async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
+        return self._read.at_once(reading.read, tenant, job_id, after, limit)
+
+    async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
+        near = self._read.at_once(reading.position, tenant, job_id, min(limit, _NEAR))
+        if near is not None or limit <= _NEAR:
+            return near
+        return await self._read.in_thread(reading.position, tenant, job_id, limit)
+
+    async def stats(self, tenant: str | None = None) -> list[QueueStats]:
+        return await self._read.in_thread(reading.stats, tenant)
+
+    async def tasks(self) -> list[TaskCard]:
+        return self._read.at_once(reading.tasks)
+
+    async def workers(self) -> list[WorkerCard]:
+        return await self._read.in_thread(reading.workers)
+
+    def listen(self, *topics: str) -> Listener:
+        return self._board.listen(*topics)
+
+    # -- Upkeep
+
+    async def promote(self, limit: int) -> Promotion:
+        return (await self._write.do(verbs.PROMOTE, [limit]))[0]
+
+    async def rescue(self, limit: int) -> int:
+        return (await self._write.do(verbs.RESCUE, [limit]))[0]
+
+    async def prune(self, limit: int) -> int:
+        return (await self._write.do(verbs.PRUNE, [limit]))[0]
+
+    async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
+        return (await self._write.do(verbs.ELECT, [Elect(duty, holder, ttl_ms)]))[0]
+
+    @property
+    def _write(self) -> Writer:
+        if not self._is_open:
+            raise EngineUnavailable("the engine is not open")
+        return self._writer
+
+    @property
+    def _read(self) -> Readers:
+        if not self._is_open:
+            raise EngineUnavailable("the engine is not open")
+        return self._readers

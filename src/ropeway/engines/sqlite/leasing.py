@@ -1,0 +1,142 @@
+"""Lease: the best-ranked queued jobs become a session's running ones."""
+
+# ruff: noqa: S608 (statements are put together from this package's own constants)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ropeway.domain.errors import JobError
+from ropeway.domain.ids import LEASE_TOKEN_BYTES
+from ropeway.domain.job import Job
+from ropeway.domain.lease import Assignment, Lease, LeaseRequest, next_epoch
+from ropeway.domain.lifecycle import State
+from ropeway.domain.log import opening_count
+from ropeway.engines.sqlite.moving import Moving, load
+from ropeway.engines.sqlite.rows import EMPTY_INPUT, INPUT, input_of, options_from
+from ropeway.engines.sqlite.schema import CODES
+from ropeway.engines.sqlite.statements import encode_text
+from ropeway.engines.sqlite.transaction import Transaction
+
+__all__ = ["fail_late", "lease"]
+
+_MAY_LEASE = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session = ? AND expires_at_ms > ?)"
+
+_PAUSED = "SELECT EXISTS (SELECT 1 FROM queues WHERE queue = ? AND paused)"
+
+_BEST = f"""
+SELECT json_group_array(json_array(
+    n, id, tenant, task, input, attempt, crashes, runs, epoch, rank, created_at_ms, queue_deadline_ms, options))
+FROM (SELECT n, id, tenant, task, {INPUT} AS input, attempt, crashes, runs, epoch, rank, created_at_ms,
+             queue_deadline_ms, options
+      FROM jobs JOIN inputs USING (n)
+      WHERE queue = ?1 AND state = {CODES[State.queued]} ORDER BY rank, n LIMIT ?2)
+"""
+
+_ASSIGN = f"""
+UPDATE jobs SET state = {CODES[State.running]}, version = version + 1, attempt = attempt + 1, runs = runs + 1,
+    epoch = given.epoch, seq = given.seq, started_epoch = given.epoch, started_at_ms = ?2, queue_deadline_ms = NULL,
+    run_at_ms = NULL, worker = ?3, session = ?4, token = given.token, last_outcome = NULL, progress = NULL
+FROM (SELECT value->>0 AS number, value->>1 AS token, value->>2 AS epoch, value->>3 AS seq
+      FROM jsonb_each(?1)) AS given
+WHERE n = given.number
+"""
+
+
+class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    n: int
+    id: str
+    tenant: str
+    task: str
+    input: str
+    attempt: int
+    crashes: int
+    runs: int
+    epoch: int
+    rank: float
+    created_at_ms: int
+    queue_deadline_ms: int | None
+    options: str | None
+
+
+_decode = msgspec.json.Decoder(list[_Row]).decode
+
+
+def lease(tx: Transaction, requests: Sequence[LeaseRequest]) -> list[list[Assignment]]:
+    """`Execution.lease`, for each request after those before it."""
+    return [_lease(tx, request) for request in requests]
+
+
+def _lease(tx: Transaction, request: LeaseRequest) -> list[Assignment]:
+    if not tx.value(_MAY_LEASE, request.session, tx.now_ms):
+        return []
+    leased: list[Assignment] = []
+    for queue in request.queues:
+        if len(leased) < request.limit and not tx.value(_PAUSED, queue):
+            leased += _from_queue(tx, queue, request, request.limit - len(leased))
+    return leased
+
+
+def _from_queue(tx: Transaction, queue: str, request: LeaseRequest, limit: int) -> list[Assignment]:
+    """At most `limit` jobs of one queue. Those met past their queue deadline fail, and others take their place."""
+    leased: list[Assignment] = []
+    while len(leased) < limit:
+        rows = _decode(tx.value(_BEST, queue, limit - len(leased)))
+        late = [row.id for row in rows if row.queue_deadline_ms is not None and row.queue_deadline_ms <= tx.now_ms]
+        if late:
+            fail_late(tx, load(tx, late))
+            rows = [row for row in rows if row.queue_deadline_ms is None or row.queue_deadline_ms > tx.now_ms]
+        leased += _assign(tx, queue, rows, request)
+        if not late:
+            break
+    return leased
+
+
+def fail_late(tx: Transaction, jobs: Sequence[Job]) -> None:
+    """Fail queued jobs that waited longer than they may."""
+    moving = Moving(tx, jobs)
+    for job in jobs:
+        error = JobError("queue_timeout", f"not started within {job.options.queue_timeout_s:g} s")
+        moving.finish(job, State.failed, error=encode_text(error))
+    moving.save()
+
+
+def _assign(tx: Transaction, queue: str, rows: list[_Row], request: LeaseRequest) -> list[Assignment]:
+    assignments = [_assignment(tx, queue, row, token) for row, token in zip(rows, _tokens(tx, len(rows)), strict=True)]
+    given = [
+        (row.n, assignment.lease.token, assignment.lease.epoch, assignment.next_seq)
+        for row, assignment in zip(rows, assignments, strict=True)
+    ]
+    tx.run_packed(_ASSIGN, given, tx.now_ms, request.worker, request.session)
+    for row in rows:
+        tx.ledger.count(queue, row.tenant, State.queued, State.running)
+        tx.ledger.advance(queue, row.rank)
+        tx.topics.jobs.add(row.id)
+    if rows:
+        tx.topics.lifecycle()
+    return assignments
+
+
+def _assignment(tx: Transaction, queue: str, row: _Row, token: str) -> Assignment:
+    return Assignment(
+        lease=Lease(row.id, next_epoch(row.epoch, tx.now_ms), token),
+        tenant=row.tenant,
+        queue=queue,
+        task=row.task,
+        input=row.input if row.input != EMPTY_INPUT else input_of(tx, row.id),
+        attempt=row.attempt + 1,
+        crashes=row.crashes,
+        next_seq=opening_count(row.runs + 1),
+        created_at_ms=row.created_at_ms,
+        started_at_ms=tx.now_ms,
+        options=options_from(row.options),
+    )
+
+
+def _tokens(tx: Transaction, count: int) -> list[str]:
+    """As many lease tokens, from one read of randomness: each read gives the interpreter lock away."""
+    digits = tx.random(LEASE_TOKEN_BYTES * count).hex() if count else ""
+    width = 2 * LEASE_TOKEN_BYTES
+    return [digits[start : start + width] for start in range(0, len(digits), width)]

@@ -1,0 +1,64 @@
+"""What a transaction changes of its queues' counts and virtual times: summed up in memory, written once."""
+
+# ruff: noqa: S608 (statements are put together from this package's own constants)
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ropeway.domain.lifecycle import State
+from ropeway.domain.rank import BAND_WIDTH, Priority, start_of
+from ropeway.engines.sqlite.schema import CODES, STATE_COLUMNS
+from ropeway.engines.sqlite.statements import Statements
+
+__all__ = ["Ledger"]
+
+_COUNT = f"""
+INSERT INTO counts(queue, tenant, {", ".join(STATE_COLUMNS)})
+SELECT value->>0, value->>1, {", ".join(f"value->>{place}" for place in range(2, 2 + len(STATE_COLUMNS)))}
+FROM jsonb_each(?1) WHERE true
+ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in STATE_COLUMNS)}
+"""
+
+_ADVANCE = """
+INSERT INTO bands(queue, band, virtual_time)
+SELECT value->>0, value->>1, value->>2 FROM jsonb_each(?1) WHERE true
+ON CONFLICT DO UPDATE SET virtual_time = max(virtual_time, excluded.virtual_time)
+"""
+
+
+class Ledger:
+    """Steps of counts by (queue, tenant, state), and the furthest start tag leased by (queue, band)."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._steps: Counter[tuple[str, str, State]] = Counter()
+        self._reached: dict[tuple[str, Priority], float] = {}
+
+    def count(self, queue: str, tenant: str, old: State | None, new: State) -> None:
+        """A job went from one state to another; it came from outside when `old` is None."""
+        if old is not None:
+            self._steps[queue, tenant, old] -= 1
+        self._steps[queue, tenant, new] += 1
+
+    def advance(self, queue: str, rank: float) -> None:
+        """A job of this rank left the head of the line: virtual time moves to its start tag."""
+        band = Priority(Priority.high - int(rank // BAND_WIDTH))
+        self._reached[queue, band] = max(self._reached.get((queue, band), 0.0), start_of(rank))
+
+    def flush(self) -> None:
+        """Write what was noted, before anything reads it and at the end."""
+        steps, self._steps = self._steps, Counter()
+        reached, self._reached = self._reached, {}
+        self._statements.run_packed(_COUNT, _rows(steps))
+        self._statements.run_packed(_ADVANCE, [(queue, band, tag) for (queue, band), tag in reached.items()])
+
+
+def _rows(steps: Counter[tuple[str, str, State]]) -> list[list[str | int]]:
+    """Rows for `counts`: each tenant's own, and the queue's own under the tenant ''."""
+    rows: dict[tuple[str, str], list[str | int]] = {}
+    for (queue, tenant, state), step in steps.items():
+        for owner in (tenant, ""):
+            row = rows.setdefault((queue, owner), [queue, owner, *([0] * len(STATE_COLUMNS))])
+            row[2 + CODES[state]] += step  # type: ignore[operator]
+    return [row for row in rows.values() if any(row[2:])]

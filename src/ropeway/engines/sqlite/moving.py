@@ -1,0 +1,177 @@
+"""The one way to change jobs that does not hurry: whole rows are read, changed as in the memory engine, written back.
+
+The hot changes (submit, lease, append, the plain commit) have statements of their own; everything else comes here.
+"""
+
+# ruff: noqa: S608 (statements are put together from this package's own constants)
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ropeway.domain.event import Cursor, Event
+from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import WAITING, State, may_become
+from ropeway.domain.log import opening_events, retrying_event
+from ropeway.engines.sqlite.rows import JOB, JOB_BARE, decode_jobs, with_input
+from ropeway.engines.sqlite.schema import CODES
+from ropeway.engines.sqlite.statements import encode_text
+from ropeway.engines.sqlite.transaction import Transaction
+
+__all__ = ["KEEP_EVENTS", "Moving", "load", "load_with_inputs"]
+
+# Every column of a job that may change after its submit; `session` and the like as they stand in Job.
+_COLUMNS = [
+    "version",
+    "attempt",
+    "crashes",
+    "runs",
+    "epoch",
+    "seq",
+    "started_epoch",
+    "run_at_ms",
+    "queue_deadline_ms",
+    "started_at_ms",
+    "first_output_at_ms",
+    "finished_at_ms",
+    "expires_at_ms",
+    "cancel_requested_at_ms",
+    "cancel_reason",
+    "worker",
+    "session",
+    "token",
+    "last_outcome",
+    "progress",
+    "output",
+    "error",
+    "usage",
+]
+
+_LOAD = f"""
+SELECT json_group_array({JOB_BARE}) FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
+"""
+
+_LOAD_WITH_INPUTS = f"""
+SELECT json_group_array({JOB})
+FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value CROSS JOIN inputs USING (n)
+"""
+
+_SAVE = f"""
+UPDATE jobs SET state = new.row->>1, shelf = iif(new.row->>1 = {CODES[State.running]}, shelf, new.row->>1),
+    {", ".join(f"{name} = new.row->>{place}" for place, name in enumerate(_COLUMNS, 2))}
+FROM (SELECT value AS row FROM jsonb_each(?1)) AS new WHERE jobs.id = new.row->>0
+"""
+
+KEEP_EVENTS = """
+INSERT INTO events(n, epoch, seq, attempt, at_ms, entries)
+SELECT jobs.n, new.value->>1, new.value->>2, new.value->>3, new.value->>4, new.value->5
+FROM jsonb_each(?1) AS new CROSS JOIN jobs ON jobs.id = new.value->>0
+"""
+
+
+def load(tx: Transaction, job_ids: Iterable[str]) -> list[Job]:
+    """The jobs that are there, without their inputs, in the order of the ids."""
+    return decode_jobs(tx.value(_LOAD, encode_text(list(job_ids))))
+
+
+def load_with_inputs(tx: Transaction, job_ids: Iterable[str]) -> list[Job]:
+    """The same, whole."""
+    jobs = decode_jobs(tx.value(_LOAD_WITH_INPUTS, encode_text(list(job_ids))))
+    return [with_input(tx, job) for job in jobs]
+
+
+class Moving:
+    """Jobs being changed. `move` is the only writer of a state: it checks the arrow, counts and hints. Then `save`."""
+
+    def __init__(self, tx: Transaction, jobs: Iterable[Job]) -> None:
+        self._tx = tx
+        self.jobs = {job.id: job for job in jobs}
+        self._changed: set[str] = set()
+        self._events: list[Event] = []
+
+    def owned(self, tenant: str, job_id: str) -> Job | None:
+        """The job, if it is this tenant's."""
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.tenant == tenant else None
+
+    def put(self, job: Job) -> Job:
+        """Take this version of a job, whose state is as before."""
+        self.jobs[job.id] = job
+        self._changed.add(job.id)
+        self._tx.topics.jobs.add(job.id)
+        return job
+
+    def move(self, job: Job, new: State, **changes: Any) -> Job:
+        """Take a job from its state to `new`, with these fields changed."""
+        if not may_become(job.state, new):
+            raise AssertionError(f"no arrow from {job.state} to {new} ({job.id})")
+        moved = msgspec.structs.replace(job, state=new, version=job.version + 1, **changes)
+        self._tx.ledger.count(job.queue, job.tenant, job.state, new)
+        self._hint(moved)
+        return self.put(moved)
+
+    def finish(self, job: Job, new: State, **changes: Any) -> Job:
+        """Take a job to a terminal state, writing its last event."""
+        now_ms = self._tx.now_ms
+        options = job.options
+        kept_s = options.failed_retention_s if new is State.failed else options.retention_s
+        changes.setdefault("seq", job.seq + 1)
+        return self.move(
+            job,
+            new,
+            finished_at_ms=now_ms,
+            expires_at_ms=None if kept_s is None else now_ms + round(kept_s * 1000),
+            run_at_ms=None,
+            session=None,
+            **changes,
+        )
+
+    def again(self, job: Job, reason: str, cursor: Cursor, error: str | None, delay_ms: int = 0, **changes: Any) -> Job:
+        """End an attempt and not the job: its opening events are stored, then why it is to run again, and when."""
+        run_at_ms = self._tx.now_ms + delay_ms if delay_ms > 0 else None
+        self.keep_opening(job)
+        self._events.append(retrying_event(job, cursor, self._tx.now_ms, reason, run_at_ms, error))
+        return self.move(
+            job,
+            State.queued if run_at_ms is None else State.scheduled,
+            epoch=cursor.epoch,
+            seq=cursor.seq + 1,
+            started_epoch=0,
+            started_at_ms=None,
+            first_output_at_ms=None,
+            run_at_ms=run_at_ms,
+            worker=None,
+            session=None,
+            error=error,
+            **changes,
+        )
+
+    def keep_opening(self, job: Job) -> None:
+        """Store the opening events of a job's attempt: its row is about to tell of something else."""
+        self._events += opening_events(job)
+
+    def save(self) -> None:
+        """Write the changed jobs and the new events."""
+        self._tx.run_packed(_SAVE, [_row(self.jobs[job_id]) for job_id in sorted(self._changed)])
+        self._tx.run_packed(KEEP_EVENTS, [_event_row(event) for event in self._events])
+        self._changed.clear()
+        self._events.clear()
+
+    def _hint(self, job: Job) -> None:
+        topics = self._tx.topics
+        topics.lifecycle()
+        if job.state is State.queued:
+            topics.queue(job.queue)
+        if job.state in WAITING and (job.run_at_ms, job.queue_deadline_ms) != (None, None):
+            topics.upkeep()
+
+
+def _row(job: Job) -> list[Any]:
+    return [job.id, CODES[job.state], *(getattr(job, name) for name in _COLUMNS)]
+
+
+def _event_row(event: Event) -> list[Any]:
+    return [event.job_id, *event.cursor, event.attempt, event.at_ms, [(event.type, event.data)]]

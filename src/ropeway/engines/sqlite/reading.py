@@ -1,0 +1,158 @@
+"""The questions, each one statement (or a few) on a connection that only reads: no transaction outlives its call."""
+
+# ruff: noqa: S608 (statements are put together from this package's own constants)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from ropeway.domain.event import Cursor
+from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import State
+from ropeway.domain.log import EventPage, page
+from ropeway.domain.queue import QueuePolicy, QueueStats
+from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.sqlite.rows import JOB, JOB_BARE, EventRow, decode_jobs, events_of, with_input
+from ropeway.engines.sqlite.schema import CODES, STATE_COLUMNS
+from ropeway.engines.sqlite.statements import Statements, encode_text
+
+__all__ = ["get", "position", "read", "stats", "tasks", "whole_jobs", "workers"]
+
+_GET = f"""
+SELECT json_group_array({JOB})
+FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value CROSS JOIN inputs USING (n)
+WHERE tenant = ?2
+"""
+
+# The row that holds the first wanted event may begin before it. A whole log is contiguous in each epoch, so that no row
+# beyond `limit` numbers is wanted.
+_READ = f"""
+SELECT json_array({JOB_BARE}, json((
+    SELECT json_group_array(json_array(epoch, seq, attempt, at_ms, json(entries)))
+    FROM (SELECT * FROM events
+          WHERE events.n = jobs.n
+          AND (epoch, seq) >= (?3, coalesce(
+              (SELECT max(seq) FROM events WHERE events.n = jobs.n AND epoch = ?3 AND seq <= ?4 + 1), 0))
+          AND seq <= iif(epoch = ?3, ?4, 0) + ?5
+          ORDER BY epoch, seq LIMIT ?5))))
+FROM jobs WHERE id = ?2 AND tenant = ?1
+"""
+
+_PLACE = f"SELECT json_array(queue, rank, n) FROM jobs WHERE id = ?2 AND tenant = ?1 AND state = {CODES[State.queued]}"
+
+_AHEAD = f"""
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs WHERE state = {CODES[State.queued]} AND queue = ?1 AND (rank, n) < (?2, ?3) LIMIT ?4)
+"""
+
+_STATS = f"""
+SELECT json_group_array(json_array(queues.queue, policy, {", ".join(f"coalesce({name}, 0)" for name in STATE_COLUMNS)}, (
+    SELECT min((SELECT created_at_ms FROM jobs
+                WHERE jobs.tenant = owner.tenant AND jobs.queue = queues.queue AND shelf = {CODES[State.queued]}
+                AND state = {CODES[State.queued]} ORDER BY n LIMIT 1))
+    FROM counts AS owner WHERE owner.queue = queues.queue AND owner.queued > 0
+    AND owner.tenant <> '' AND (?1 = '' OR owner.tenant = ?1))) ORDER BY queues.queue)
+FROM queues LEFT JOIN counts ON counts.queue = queues.queue AND counts.tenant = ?1
+"""
+
+_TASKS = "SELECT json_group_array(json(card) ORDER BY name) FROM tasks"
+
+_WORKERS = f"""
+SELECT json_group_array(json_array(json(card), expires_at_ms, (
+    SELECT count(*) FROM jobs WHERE jobs.session = sessions.session AND jobs.state = {CODES[State.running]}
+)) ORDER BY number) FROM sessions
+"""
+
+
+class _PlaceRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    queue: str
+    rank: float
+    n: int
+
+
+class _QueueRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    queue: str
+    policy: str
+    scheduled: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    oldest_queued_at_ms: int | None
+
+
+_decode_read = msgspec.json.Decoder(tuple[Job, list[EventRow]]).decode
+_decode_place = msgspec.json.Decoder(_PlaceRow).decode
+_decode_policy = msgspec.json.Decoder(QueuePolicy).decode
+_decode_queues = msgspec.json.Decoder(list[_QueueRow]).decode
+_decode_tasks = msgspec.json.Decoder(list[TaskCard]).decode
+_decode_workers = msgspec.json.Decoder(list[tuple[WorkerCard, int, int]]).decode
+
+
+def get(db: Statements, tenant: str, job_ids: Sequence[str]) -> list[Job | None]:
+    """`Reading.get`."""
+    found = {job.id: job for job in whole_jobs(db, _GET, job_ids, tenant)}
+    return [found.get(job_id) for job_id in job_ids]
+
+
+def whole_jobs(db: Statements, sql: str, keys: Sequence[str] | Sequence[int], *bindings: Any) -> list[Job]:
+    """The jobs that a statement over `json_each(?1)` finds for these keys, with inputs of any size."""
+    try:
+        jobs = decode_jobs(db.value(sql, encode_text(keys), *bindings))
+    except apsw.TooBigError:
+        if len(keys) < 2:
+            raise
+        middle = len(keys) // 2
+        return whole_jobs(db, sql, keys[:middle], *bindings) + whole_jobs(db, sql, keys[middle:], *bindings)
+    return [with_input(db, job) for job in jobs]
+
+
+def read(db: Statements, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
+    """`Reading.read`: the row and its events in one statement, so that both are of one moment."""
+    found: str | None = db.value(_READ, tenant, job_id, *after, limit)
+    if found is None:
+        return None
+    job, rows = _decode_read(found)
+    stored = [event for event in events_of(job_id, rows) if event.cursor > after]
+    return page(job, stored[:limit], after, limit)
+
+
+def position(db: Statements, tenant: str, job_id: str, limit: int) -> int | None:
+    """`Reading.position`. Costs as much as there are jobs ahead, up to `limit`."""
+    found: str | None = db.value(_PLACE, tenant, job_id)
+    if found is None:
+        return None
+    place = _decode_place(found)
+    ahead: int = db.value(_AHEAD, place.queue, place.rank, place.n, limit + 1)
+    return None if ahead > limit else ahead
+
+
+def stats(db: Statements, tenant: str | None) -> list[QueueStats]:
+    """`Reading.stats`."""
+    return [
+        QueueStats(
+            row.queue,
+            oldest_queued_at_ms=row.oldest_queued_at_ms,
+            policy=_decode_policy(row.policy),
+            **{name: getattr(row, name) for name in STATE_COLUMNS},
+        )
+        for row in _decode_queues(db.value(_STATS, tenant or ""))
+    ]
+
+
+def tasks(db: Statements) -> list[TaskCard]:
+    """`Reading.tasks`."""
+    return _decode_tasks(db.value(_TASKS))
+
+
+def workers(db: Statements) -> list[WorkerCard]:
+    """`Reading.workers`."""
+    return [
+        msgspec.structs.replace(card, expires_at_ms=expires_at_ms, running=running)
+        for card, expires_at_ms, running in _decode_workers(db.value(_WORKERS))
+    ]

@@ -1,0 +1,247 @@
+"""Submit and retry: known ids and keys answered again, limits kept, ranks given, rows written; all set by set."""
+
+# ruff: noqa: S608 (statements are put together from this package's own constants)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable
+from ropeway.domain.job import Job, NewJob, Receipt
+from ropeway.domain.lifecycle import State
+from ropeway.engines.base import Refusal
+from ropeway.engines.sqlite.lines import Lines, flow_of
+from ropeway.engines.sqlite.moving import Moving, load_with_inputs
+from ropeway.engines.sqlite.rows import JOB, decode_jobs, options_text, with_input
+from ropeway.engines.sqlite.schema import CODES
+from ropeway.engines.sqlite.statements import encode_text
+from ropeway.engines.sqlite.transaction import Transaction
+
+__all__ = ["CLAIM_MS", "Again", "retry", "submit"]
+
+CLAIM_MS = 86_400_000  # guarantee G2: an idempotency key stays claimed for at least 24 hours
+
+_BIG_BYTES = 16 * 1024  # quoted in JSON, a text costs ten times what it costs bound by itself
+
+_KNOWN_JOBS = f"""
+SELECT json_group_array({JOB})
+FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value CROSS JOIN inputs USING (n)
+"""
+
+_KNOWN_CLAIMS = """
+SELECT json_group_array(json_array(claims.tenant, claims.key, claims.job_id, claims.fingerprint))
+FROM jsonb_each(?1) AS wanted CROSS JOIN claims
+ON claims.tenant = wanted.value->>0 AND claims.key = wanted.value->>1
+"""
+
+_LAST_NUMBER = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'jobs'"
+
+_ADD_JOBS = f"""
+INSERT INTO jobs(
+    n, id, tenant, queue, task, options, priority, state, shelf, rank, version, attempt, crashes, runs, epoch, seq,
+    started_epoch, created_at_ms, run_at_ms, queue_deadline_ms, retry_of, claim)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
+    iif(value->>8 IS NULL, {CODES[State.queued]}, {CODES[State.scheduled]}),
+    iif(value->>8 IS NULL, {CODES[State.queued]}, {CODES[State.scheduled]}),
+    value->>7, 1, 0, 0, 0, 0, 2, 0, ?2, value->>8, value->>9, value->>10, value->>11
+FROM jsonb_each(?1)
+"""
+
+_ADD_INPUTS = "INSERT INTO inputs(n, input) SELECT value->>0, value->>1 FROM jsonb_each(?1)"
+_ADD_BIG_INPUT = "INSERT INTO inputs(n, input) VALUES (?, ?)"
+
+_ADD_CLAIMS = """
+INSERT INTO claims(tenant, key, job_id, fingerprint, expires_at_ms)
+SELECT value->>0, value->>1, value->>2, value->>3, ?2 FROM jsonb_each(?1)
+"""
+
+
+class Again(NamedTuple):
+    """A wish to run a terminal job again, under a new id."""
+
+    tenant: str
+    job_id: str
+    new_id: str
+
+
+class _Claim(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    tenant: str
+    key: str
+    job_id: str
+    fingerprint: str
+
+
+_decode_claims = msgspec.json.Decoder(list[_Claim]).decode
+
+
+def submit(tx: Transaction, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+    """`Submission.submit`."""
+    batch = _Batch(tx, jobs)
+    answers = [batch.answer(job) for job in jobs]
+    batch.save()
+    return answers
+
+
+def retry(tx: Transaction, wishes: Sequence[Again]) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+    """`Submission.retry`."""
+    if not {wish.job_id for wish in wishes}.isdisjoint(wish.new_id for wish in wishes):
+        return [answer for wish in wishes for answer in _retry(tx, [wish])]  # one asks for what another makes
+    return _retry(tx, wishes)
+
+
+def _retry(tx: Transaction, wishes: Sequence[Again]) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+    known = Moving(tx, load_with_inputs(tx, {wish.job_id for wish in wishes}))
+    found = [_renewed(known, wish) for wish in wishes]
+    receipts = iter(submit(tx, [job for job in found if isinstance(job, NewJob)]))
+    return [next(receipts) if isinstance(job, NewJob) else job for job in found]
+
+
+def _renewed(known: Moving, wish: Again) -> NewJob | JobNotFound | JobNotRetryable:
+    job = known.owned(wish.tenant, wish.job_id)
+    if job is None:
+        return JobNotFound()
+    if not job.state.terminal:
+        return JobNotRetryable(f"{job.id} is {job.state}; only a job that has ended can be retried")
+    return NewJob(
+        wish.new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job.id
+    )
+
+
+class _Batch:
+    """One set of submits: what the store knew of it before, and what it adds."""
+
+    def __init__(self, tx: Transaction, jobs: Sequence[NewJob]) -> None:
+        self._tx = tx
+        self._lines = Lines(tx)
+        self._jobs: dict[str, Job] = {}
+        self._claims: dict[tuple[str, str], _Claim] = {}
+        self._added: list[NewJob] = []
+        self._recall(jobs)
+        self._lines.learn({flow_of(job) for job in jobs})
+
+    def _recall(self, jobs: Sequence[NewJob]) -> None:
+        """Read the jobs and claims that are there under these ids and keys."""
+        keys = [(job.tenant, job.idempotency_key) for job in jobs if job.idempotency_key is not None]
+        if keys:
+            claims = _decode_claims(self._tx.value(_KNOWN_CLAIMS, encode_text(keys)))
+            self._claims = {(claim.tenant, claim.key): claim for claim in claims}
+        ids = {job.id for job in jobs} | {claim.job_id for claim in self._claims.values()}
+        known = decode_jobs(self._tx.value(_KNOWN_JOBS, encode_text(list(ids))))
+        self._jobs = {job.id: with_input(self._tx, job) for job in known}
+
+    def answer(self, new: NewJob) -> Receipt | Refusal:
+        """What becomes of one job, after those before it."""
+        earlier = self._claimed(new)
+        if earlier is not None:
+            return earlier
+        line = self._lines[new.queue]
+        refusal = line.refusal(new)
+        if refusal is not None:
+            return refusal
+        return Receipt(self._add(new, line.take(new)), depth=line.depth)
+
+    def _claimed(self, new: NewJob) -> Receipt | IdempotencyKeyReused | None:
+        """The answer when this id, or this idempotency key, was submitted before."""
+        known = self._jobs.get(new.id)
+        if known is None and new.idempotency_key is not None:
+            claim = self._claims.get((new.tenant, new.idempotency_key))
+            if claim is None:
+                return None
+            if claim.fingerprint != new.fingerprint:
+                return IdempotencyKeyReused()
+            known = self._jobs.get(claim.job_id)
+            if known is None:
+                return IdempotencyKeyReused("the job that this idempotency key made is gone")
+        if known is None:
+            return None
+        if known.tenant != new.tenant:
+            return IdempotencyKeyReused("this job id is taken")
+        return Receipt(known, replayed=True, depth=self._lines.depth(known.queue))
+
+    def _add(self, new: NewJob, rank: float) -> Job:
+        now_ms = self._tx.now_ms
+        run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
+        queue_timeout_s = new.options.queue_timeout_s
+        job = Job(
+            id=new.id,
+            tenant=new.tenant,
+            queue=new.queue,
+            task=new.task,
+            input=new.input,
+            options=new.options,
+            priority=new.priority,
+            state=State.queued if run_at_ms is None else State.scheduled,
+            rank=rank,
+            version=1,
+            attempt=0,
+            crashes=0,
+            runs=0,
+            epoch=0,
+            seq=2,
+            started_epoch=0,
+            created_at_ms=now_ms,
+            run_at_ms=run_at_ms,
+            queue_deadline_ms=None
+            if queue_timeout_s is None
+            else (run_at_ms or now_ms) + round(queue_timeout_s * 1000),
+            retry_of=new.retry_of,
+        )
+        self._jobs[job.id] = job
+        self._added.append(new)
+        if new.idempotency_key is not None:
+            claim = _Claim(new.tenant, new.idempotency_key, new.id, new.fingerprint)
+            self._claims[new.tenant, new.idempotency_key] = claim
+        return job
+
+    def save(self) -> None:
+        """Write the accepted jobs with all that belongs to them."""
+        if not self._added:
+            return
+        tx = self._tx
+        first: int = tx.value(_LAST_NUMBER) + 1
+        numbered = list(enumerate(self._added, first))
+        tx.run_packed(_ADD_JOBS, [self._row(n, new) for n, new in numbered], tx.now_ms)
+        tx.run_packed(_ADD_INPUTS, [(n, new.input) for n, new in numbered if len(new.input) <= _BIG_BYTES])
+        for n, new in numbered:
+            if len(new.input) > _BIG_BYTES:
+                tx.run(_ADD_BIG_INPUT, n, new.input)
+        claims = [
+            (new.tenant, new.idempotency_key, new.id, new.fingerprint)
+            for new in self._added
+            if new.idempotency_key is not None
+        ]
+        tx.run_packed(_ADD_CLAIMS, claims, tx.now_ms + CLAIM_MS)
+        self._lines.save()
+        self._tell()
+
+    def _row(self, n: int, new: NewJob) -> tuple[Any, ...]:
+        job = self._jobs[new.id]
+        return (
+            n,
+            job.id,
+            job.tenant,
+            job.queue,
+            job.task,
+            options_text(job.options),
+            job.priority,
+            job.rank,
+            job.run_at_ms,
+            job.queue_deadline_ms,
+            job.retry_of,
+            new.idempotency_key,
+        )
+
+    def _tell(self) -> None:
+        tx = self._tx
+        tx.topics.lifecycle()
+        for new in self._added:
+            job = self._jobs[new.id]
+            tx.ledger.count(job.queue, job.tenant, None, job.state)
+            tx.topics.jobs.add(job.id)
+            if job.state is State.queued:
+                tx.topics.queue(job.queue)
+            if job.run_at_ms is not None or job.queue_deadline_ms is not None:
+                tx.topics.upkeep()

@@ -1,0 +1,11 @@
+"""The worker: tasks and resources of an application, and what leases, runs and commits their jobs."""
+
+from ropeway.runtime.context import Context
+from ropeway.runtime.options import Snapshot, WorkerOptions
+from ropeway.runtime.registry import App
+from ropeway.runtime.resources import ResourceFailed
+from ropeway.runtime.signature import given
+from ropeway.runtime.task import Task
+from ropeway.runtime.worker import Worker, run_worker
+
+__all__ = ["App", "Context", "ResourceFailed", "Snapshot", "Task", "Worker", "WorkerOptions", "given", "run_worker"]

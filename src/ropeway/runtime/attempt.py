@@ -1,0 +1,66 @@
+"""An attempt as the worker holds it, and the session that it is held under."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from ropeway.domain.lease import Assignment
+
+__all__ = ["Attempt", "Reason", "Session"]
+
+
+class Reason(StrEnum):
+    """Why a worker asks its own running code to stop. A shutdown is never taken for a client's cancel."""
+
+    cancel = "cancel"
+    timeout = "timeout"
+    drain = "drain"
+    lost = "lost"
+
+
+class Session:
+    """A session: what the engine knows this worker by, and the attempts that it holds.
+
+    `lost` is set from any thread, as soon as the engine has said so or has not been reached for too long: nothing of
+    this session is committed any more. `renewed_at_s` is on the monotonic clock, from before the last good renewal;
+    `trying` is set while a renewal is under way, and stays so when it failed.
+    """
+
+    __slots__ = ("attempts", "id", "lost", "overdue", "renewed_at_s", "retiring", "trying")
+
+    def __init__(self, session_id: str, now_s: float) -> None:
+        self.id = session_id
+        self.attempts: dict[str, Attempt] = {}
+        self.lost = False
+        self.retiring = False
+        self.renewed_at_s = now_s
+        self.trying = False
+        self.overdue = 0
+
+
+class Attempt:
+    """One run of one job.
+
+    `reason` is why it was asked to stop, None while it may go on. `closed` tells that its outcome is decided: nothing
+    that its code does later counts. Both are set in the loop and read from any thread.
+    """
+
+    __slots__ = ("assignment", "closed", "reason", "session")
+
+    def __init__(self, assignment: Assignment, session: Session) -> None:
+        self.assignment = assignment
+        self.session = session
+        self.reason: Reason | None = None
+        self.closed = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether its lease is no longer held: nothing may be written for it."""
+        return self.reason is Reason.lost or self.session.lost
+
+    def forget(self) -> None:
+        """Out of its session's books, where a later attempt of the same job may stand by now."""
+        job_id = self.assignment.lease.job_id
+        attempts = self.session.attempts
+        if attempts.get(job_id) is self:
+            del attempts[job_id]

@@ -1,0 +1,265 @@
+"""Runs attempts: resolve, call, judge, commit. On the loop or on a thread, and stopped when asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ropeway.domain.lease import Assignment, Outcome
+from ropeway.runtime.attempt import Attempt, Reason, Session
+from ropeway.runtime.coding import encode_output
+from ropeway.runtime.committer import Committer
+from ropeway.runtime.context import Context
+from ropeway.runtime.feed import Feed
+from ropeway.runtime.isolation import ThreadPool
+from ropeway.runtime.judge import judge_failure, judge_unknown_task
+from ropeway.runtime.patience import Jitter
+from ropeway.runtime.resources import OpenResources, ResourceFailed
+from ropeway.runtime.slots import Lane
+from ropeway.runtime.task import Task
+from ropeway.runtime.writer import Writer
+
+__all__ = ["Executor", "Run", "Work"]
+
+log = logging.getLogger("ropeway.worker")
+
+# From 3.12 a task may run its first step at once; a job that never waits then costs no trip through the loop.
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+
+class Work:
+    """A task as one worker runs it: the lanes that it needs, and its resources (None: not open yet)."""
+
+    __slots__ = ("given", "lanes", "task")
+
+    def __init__(self, task: Task[..., Any, Any], lanes: tuple[Lane, ...]) -> None:
+        self.task = task
+        self.lanes = lanes
+        self.given: dict[str, Any] | None = None if task.resource_names else {}
+
+
+class Run(Attempt):
+    """An attempt with what runs it."""
+
+    __slots__ = ("feed", "handle", "started", "timer", "work")
+
+    def __init__(self, assignment: Assignment, session: Session, work: Work) -> None:
+        super().__init__(assignment, session)
+        self.work = work
+        self.feed: Feed | None = None
+        self.handle: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.started = False
+
+    @property
+    def partial(self) -> str | None:
+        """What has been produced so far, as JSON."""
+        return None if self.feed is None else self.feed.output
+
+
+class Executor:
+    """Everything that runs in this worker, and the way of each attempt from its lease to its commit.
+
+    `running` holds attempts whose code has not ended; those given up stay in it, closed, until it does.
+    """
+
+    def __init__(
+        self,
+        works: Mapping[str, Work],
+        resources: OpenResources,
+        pool: ThreadPool,
+        writer: Writer,
+        committer: Committer,
+        *,
+        jitter: Jitter,
+        cancel_grace_s: float,
+        freed: Callable[[], None],
+        broken: Callable[[ResourceFailed], None],
+    ) -> None:
+        self.running: set[Run] = set()
+        self.cancel_grace_s = cancel_grace_s
+        self._loop = asyncio.get_running_loop()
+        self._works = works
+        self._resources = resources
+        self._pool = pool
+        self._writer = writer
+        self._committer = committer
+        self._jitter = jitter
+        self._freed = freed
+        self._broken = broken
+
+    # -- start and stop
+
+    def start(self, assignment: Assignment, session: Session) -> None:
+        """Run a leased job."""
+        work = self._works.get(assignment.task)
+        if work is None:
+            self._committer.add(Attempt(assignment, session), judge_unknown_task(assignment))
+            return
+        run = Run(assignment, session, work)
+        session.attempts[assignment.lease.job_id] = run
+        self.running.add(run)
+        for lane in work.lanes:
+            lane.used += 1
+        if work.given is None:
+            run.handle = self._loop.create_task(self._open_and_launch(run))
+        else:
+            self._launch(run)
+
+    def ask(self, attempt: Attempt, reason: Reason, grace_s: float | None = None) -> None:
+        """Ask an attempt to stop, and give it up after `grace_s` seconds (`cancel_grace_s`) if it does not.
+
+        The first reason counts; but a lost lease beats them all, since nothing may be written after it.
+        """
+        was_asked = attempt.reason is not None
+        if reason is Reason.lost or not was_asked:
+            attempt.reason = reason
+        if was_asked or attempt.closed or not isinstance(attempt, Run):
+            return
+        if attempt.feed is not None:
+            attempt.feed.release_waiting()
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        grace_s = self.cancel_grace_s if grace_s is None else grace_s
+        attempt.timer = self._loop.call_later(grace_s, self._give_up, attempt)
+        if attempt.handle is not None and attempt.started:  # one that has not begun looks for itself when it does
+            attempt.handle.cancel()
+
+    async def _open_and_launch(self, run: Run) -> None:
+        """For a job whose task this worker was not prepared for: its queue was chosen at submit."""
+        try:
+            run.work.given = await self._resources.open(run.work.task.resource_names)
+        except ResourceFailed as error:
+            self._broken(error)
+            self._over(run, Outcome("release"))
+        else:
+            run.handle = None
+            self._launch(run)
+
+    def _launch(self, run: Run) -> None:
+        task = run.work.task
+        timeout_s = run.assignment.options.timeout_s
+        if timeout_s is not None and run.reason is None:
+            run.timer = self._loop.call_later(timeout_s, self.ask, run, Reason.timeout)
+        if task.streams or task.context_name is not None:
+            run.feed = self._writer.feed(run)
+        if task.on_loop:
+            job_id = run.assignment.lease.job_id
+            run.handle = asyncio.Task(self._run(run), loop=self._loop, name=job_id, **_EAGER)
+        else:
+            self._pool.submit(self._run_in_thread, run, self._returned)
+
+    def _give_up(self, run: Run) -> None:
+        """Its code did not stop when asked: the outcome is decided without it. Its room stays taken till it ends."""
+        if run.closed:
+            return
+        job_id, task = run.assignment.lease.job_id, run.assignment.task
+        log.warning("%s (%s) did not stop when asked (%s): given up, still running", job_id, task, run.reason)
+        if not run.work.task.on_loop:
+            self._pool.abandoned += 1
+        self._commit(run, self._judge(run, asyncio.CancelledError()))
+
+    # -- resolve, call, judge, commit
+
+    async def _run(self, run: Run) -> None:
+        run.started = True
+        ended: str | BaseException | None
+        try:
+            ended = await self._call(run, self._resolve(run))
+        except GeneratorExit:  # the loop itself is gone
+            raise
+        except BaseException as error:
+            ended = error
+        self._over(run, self._judge(run, ended))
+
+    def _run_in_thread(self, run: Run) -> str | BaseException | None:
+        try:
+            return self._call_blocking(run, self._resolve(run))
+        except BaseException as error:
+            return error
+
+    def _returned(self, run: Run, ended: str | BaseException | None) -> None:
+        if run.closed:
+            self._pool.abandoned -= 1
+        self._over(run, self._judge(run, ended))
+
+    def _resolve(self, run: Run) -> dict[str, Any]:
+        """The arguments of the call: the job's input, and what the worker gives. Raises InputInvalid."""
+        if run.reason is not None:
+            raise asyncio.CancelledError(run.reason)
+        work = run.work
+        task = work.task
+        arguments = task.input.decode(run.assignment.input)
+        if work.given:
+            arguments.update(work.given)
+        if task.context_name is not None and run.feed is not None:
+            arguments[task.context_name] = Context(run, run.feed, self._pool)
+        return arguments
+
+    async def _call(self, run: Run, arguments: dict[str, Any]) -> str | None:
+        """The output as JSON; None when it is what was emitted."""
+        task = run.work.task
+        if not task.streams:
+            value = await task.fn(**arguments)
+            return None if value is None else encode_output(value)
+        feed, items = run.feed, task.fn(**arguments)
+        assert feed is not None
+        try:
+            async for item in items:
+                feed.emit(item)
+                if feed.full:
+                    await feed.room()
+        finally:
+            await items.aclose()
+        return None
+
+    def _call_blocking(self, run: Run, arguments: dict[str, Any]) -> str | None:
+        task = run.work.task
+        if not task.streams:
+            value = task.fn(**arguments)
+            return None if value is None else encode_output(value)
+        feed, items = run.feed, task.fn(**arguments)
+        assert feed is not None
+        try:
+            for item in items:
+                feed.emit(item)
+                if run.reason is not None:
+                    raise asyncio.CancelledError(run.reason)
+        finally:
+            items.close()
+        return None
+
+    def _judge(self, run: Run, ended: str | BaseException | None) -> Outcome:
+        """What it came to. One that was out of time stays so, also when it went on to return something."""
+        if isinstance(ended, BaseException):
+            return judge_failure(run, ended, run.partial, self._jitter)
+        if run.reason is Reason.timeout:
+            return judge_failure(run, TimeoutError(), run.partial, self._jitter)
+        if ended is None:
+            task = run.work.task
+            ended = run.partial or (task.empty_output if task.streams else "null")
+        return Outcome("succeeded", ended)
+
+    def _over(self, run: Run, outcome: Outcome) -> None:
+        """Its code has ended: its room is free."""
+        self.running.discard(run)
+        for lane in run.work.lanes:
+            lane.used -= 1
+        if not run.closed:
+            self._commit(run, outcome)
+        self._freed()
+
+    def _commit(self, run: Run, outcome: Outcome) -> None:
+        """Hand the outcome over, after the events that belong before it. From here on nothing its code does counts."""
+        if run.timer is not None:
+            run.timer.cancel()
+        if run.feed is None:
+            run.closed = True
+            self._committer.add(run, outcome)
+        else:
+            run.feed.finish(functools.partial(self._committer.add, run, outcome))
+            run.closed = True

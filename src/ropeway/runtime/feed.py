@@ -1,0 +1,252 @@
+"""What one attempt tells of itself: output as it comes, progress, logs and usage, on the way to the engine.
+
+Adjacent strings become one `output.delta` while the append before them is in flight: the first goes out at once, and
+the slower the engine answers, the more go out together. All state is the loop's; other threads come in by the inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ropeway.domain.clock import Clock
+from ropeway.domain.event import LOG, OUTPUT_DELTA, PROGRESS, USAGE
+from ropeway.domain.lease import Append
+from ropeway.runtime.attempt import Attempt
+from ropeway.runtime.coding import encode, encode_output
+from ropeway.runtime.inbox import Inbox
+from ropeway.runtime.progress import Progress
+
+__all__ = ["BOUND_ITEMS", "MERGE_ITEMS", "Feed", "Outlet"]
+
+MERGE_ITEMS = 32  # strings in one event at most: http-api.md, "a writer coalesces deltas"
+BOUND_ITEMS = 256  # output items that may be unsaved; whoever makes more waits for the engine
+LOG_LIMIT = 8_192  # characters of one log line: a log event is a line, not a file
+
+
+class Outlet(NamedTuple):
+    """What feeds write through. `enqueue` is told of one that has something to send."""
+
+    enqueue: Callable[[Feed], None]
+    inbox: Inbox
+    clock: Clock
+
+
+class Feed:
+    """The events of one attempt, in order, and the output that they add up to."""
+
+    __slots__ = (
+        "_clean_call",
+        "_drafts",
+        "_flying",
+        "_flying_items",
+        "_next_seq",
+        "_outlet",
+        "_pieces",
+        "_progress",
+        "_queued",
+        "_room_calls",
+        "_saved_items",
+        "_text",
+        "_text_only",
+        "_totals",
+        "attempt",
+    )
+
+    def __init__(self, attempt: Attempt, outlet: Outlet) -> None:
+        self.attempt = attempt
+        self._outlet = outlet
+        self._next_seq = attempt.assignment.next_seq
+        self._pieces: list[str] = []  # every item of the output, as JSON
+        self._text: list[str] = []  # the last of them: strings that no draft holds yet
+        self._text_only = True
+        self._drafts: list[tuple[str, str]] = []
+        self._queued = False
+        self._flying = False
+        self._flying_items = 0
+        self._saved_items = 0
+        self._room_calls: list[Callable[[], None]] = []
+        self._clean_call: Callable[[], None] | None = None
+        self._progress: Progress | None = None
+        self._totals: dict[str, Any] = {}
+
+    # -- what the task's code calls, in any thread
+
+    def emit(self, item: Any) -> None:
+        """Add an item to the output. A blocking task waits here while too much is unsaved.
+
+        Raises OutputInvalid when JSON cannot carry it, CancelledError when the attempt has ended.
+        """
+        piece = encode_output(item)
+        self._check_open()
+        if self._outlet.inbox.here:
+            self._add(piece, isinstance(item, str))
+            return
+        if self.full:
+            self._wait_in_thread()
+        self._outlet.inbox.post(self._add, piece, isinstance(item, str))
+
+    def progress(self, data: Mapping[str, Any]) -> None:
+        self._check_open()
+        if self._progress is None:
+            self._progress = Progress(self._outlet.inbox, self._outlet.clock, self._draft_progress)
+        self._progress.report(encode(data))
+
+    def log(self, message: str, level: str) -> None:
+        self._check_open()
+        self._in_loop(self._draft, LOG, encode({"level": level, "message": message[:LOG_LIMIT]}))
+
+    def usage(self, amounts: Mapping[str, Any]) -> None:
+        """Add to what the attempt has used so far; what is no number replaces what was said before."""
+        self._check_open()
+        encode(amounts)  # refused here, in the caller's own stack
+        self._in_loop(self._use, amounts)
+
+    # -- what the executor calls, in the loop
+
+    @property
+    def output(self) -> str | None:
+        """What was emitted, as JSON: the strings as one, or the list of items; None when nothing was."""
+        if not self._pieces:
+            return None
+        return f'"{_joined(self._pieces)}"' if self._text_only else f"[{','.join(self._pieces)}]"
+
+    @property
+    def full(self) -> bool:
+        return len(self._pieces) - self._saved_items >= BOUND_ITEMS
+
+    async def room(self) -> None:
+        """Until there is room for another item: how a generator that outruns the engine is slowed down."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._when_room(lambda: None if waiter.done() else waiter.set_result(None))
+        await waiter
+
+    def finish(self, then: Callable[[], None]) -> None:
+        """Send what is left, then call `then`: at once when all is saved, and also when the lease is lost."""
+        if self._progress is not None:
+            self._progress.flush()
+        if self._queued or self._flying:
+            self._clean_call = then
+        else:
+            then()
+
+    # -- what the writer calls
+
+    def take(self) -> Append:
+        """Everything that waits, as one append."""
+        self._seal()
+        drafts, self._drafts = tuple(self._drafts), []
+        self._queued = False
+        self._flying = True
+        self._flying_items = len(self._pieces)
+        return Append(self.attempt.assignment.lease, self._next_seq, drafts)
+
+    def saved(self, next_seq: int) -> None:
+        """The engine has what was taken."""
+        self._next_seq = next_seq
+        self._saved_items = self._flying_items
+        self._landed()
+
+    def drop(self) -> None:
+        """The lease is lost: nothing more will be written."""
+        self._text, self._drafts = [], []
+        self._queued = False
+        self._saved_items = len(self._pieces)
+        self._landed()
+
+    def release_waiting(self) -> None:
+        """Let go whoever waits for room."""
+        calls, self._room_calls = self._room_calls, []
+        for call in calls:
+            call()
+
+    # -- inside, in the loop
+
+    def _add(self, piece: str, is_text: bool) -> None:
+        if self.attempt.closed:
+            return
+        if is_text:
+            self._text.append(piece)
+            self._pieces.append(piece)
+            if len(self._text) >= MERGE_ITEMS:
+                self._seal()
+        else:
+            self._seal()
+            self._text_only = False
+            self._drafts.append((OUTPUT_DELTA, f'{{"index":{len(self._pieces)},"delta":{piece}}}'))
+            self._pieces.append(piece)
+        self._enqueue()
+
+    def _seal(self) -> None:
+        """Make one draft of the strings that wait. Its index is that of the first."""
+        if self._text:
+            index = len(self._pieces) - len(self._text)
+            self._drafts.append((OUTPUT_DELTA, f'{{"index":{index},"delta":"{_joined(self._text)}"}}'))
+            self._text = []
+
+    def _use(self, amounts: Mapping[str, Any]) -> None:
+        for name, amount in amounts.items():
+            so_far = self._totals.get(name)
+            adds = isinstance(amount, int | float) and isinstance(so_far, int | float)
+            self._totals[name] = so_far + amount if adds else amount
+        self._draft(USAGE, encode(self._totals))
+
+    def _draft_progress(self, data: str) -> None:
+        self._draft(PROGRESS, data)
+
+    def _draft(self, type_: str, data: str) -> None:
+        if self.attempt.closed:
+            return
+        self._seal()
+        self._drafts.append((type_, data))
+        self._enqueue()
+
+    def _enqueue(self) -> None:
+        if not self._queued:
+            self._queued = True
+            if not self._flying:
+                self._outlet.enqueue(self)
+
+    def _landed(self) -> None:
+        self._flying = False
+        if not self.full:
+            self.release_waiting()
+        if self._queued:
+            self._outlet.enqueue(self)
+        elif self._clean_call is not None:
+            call, self._clean_call = self._clean_call, None
+            call()
+
+    def _when_room(self, call: Callable[[], None]) -> None:
+        if self.full and self.attempt.reason is None:
+            self._room_calls.append(call)
+        else:
+            call()
+
+    # -- inside, in any thread
+
+    def _in_loop(self, call: Callable[..., None], *args: Any) -> None:
+        if self._outlet.inbox.here:
+            call(*args)
+        else:
+            self._outlet.inbox.post(call, *args)
+
+    def _wait_in_thread(self) -> None:
+        gate = threading.Lock()
+        gate.acquire()
+        self._outlet.inbox.post(self._when_room, gate.release)
+        gate.acquire()
+        self._check_open()
+        if self.attempt.reason is not None:
+            raise asyncio.CancelledError(self.attempt.reason)
+
+    def _check_open(self) -> None:
+        if self.attempt.closed:
+            raise asyncio.CancelledError("the attempt has ended: nothing more can be told of it")
+
+
+def _joined(pieces: list[str]) -> str:
+    """JSON strings as the inside of one."""
+    return "".join([piece[1:-1] for piece in pieces])

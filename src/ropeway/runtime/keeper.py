@@ -1,0 +1,61 @@
+"""Keeps sessions alive from a thread of its own, so that code which blocks the event loop loses nothing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from ropeway.domain.clock import Clock
+from ropeway.engines.base import Renewer
+from ropeway.runtime.inbox import Inbox
+from ropeway.runtime.sessions import Sessions
+
+__all__ = ["BEATS_PER_TTL", "Keeper"]
+
+log = logging.getLogger("ropeway.worker")
+
+BEATS_PER_TTL = 5  # every 2 s of 10: four may fail before the session is lost
+
+
+class Keeper:
+    """Renews each session five times in its life and passes on, into the loop, what the engine says."""
+
+    def __init__(self, renewer: Renewer, sessions: Sessions, inbox: Inbox, clock: Clock, ttl_ms: int) -> None:
+        self.beats = 0
+        self._renewer = renewer
+        self._sessions = sessions
+        self._inbox = inbox
+        self._clock = clock
+        self._ttl_ms = ttl_ms
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ropeway-keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Renew no more. Returns at once; a renewal that is in flight ends by itself."""
+        self._stopped.set()
+
+    def beat(self) -> None:
+        """Renew every session once. A failed try is left marked on its session, for `Sessions.check`."""
+        for session in self._sessions.held:
+            started_s = self._clock.monotonic_s()
+            session.trying = True
+            try:
+                renewal = self._renewer.renew(session.id, self._ttl_ms)
+            except Exception as error:
+                log.warning("cannot renew session %s: %s", session.id, error)
+                continue
+            session.trying = False
+            session.renewed_at_s = started_s
+            if not renewal.alive:
+                session.lost = True  # now, not when the loop has time: it must not commit any more
+            if not renewal.alive or renewal.cancelled:
+                self._inbox.post(self._sessions.deliver, session, renewal)
+        self.beats += 1
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._ttl_ms / 1000 / BEATS_PER_TTL):
+            self.beat()
+        self._renewer.close()

@@ -1,0 +1,76 @@
+"""How a worker is set up, and what it can be seen to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import msgspec
+
+from ropeway.domain.lease import DEFAULT_SESSION_TTL_MS
+from ropeway.runtime.isolation import STACK_BYTES
+
+__all__ = ["Snapshot", "WorkerOptions"]
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's settings.
+
+    Attributes:
+        name: for people, in jobs and lists; host and process id when empty.
+        queues: those it serves, the first one first; those on which the application's tasks are declared when empty.
+        concurrency: async jobs that it runs at once.
+        threads: blocking jobs that it runs at once, and blocking steps of async ones; they start as they are needed.
+        grace_s: seconds that running jobs have to finish after a drain was asked for.
+        cancel_grace_s: seconds that a job's code has to stop after it was asked to; then it is given up.
+        session_ttl_ms: how long the worker may be silent before its jobs are given to others.
+        stack_bytes: of each thread; address space, of which only what is touched becomes memory.
+        upkeep: whether it stands for election to the upkeep of the store.
+    """
+
+    name: str = ""
+    queues: tuple[str, ...] = ()
+    concurrency: int = 1_000
+    threads: int = 256
+    grace_s: float = 30.0
+    cancel_grace_s: float = 10.0
+    session_ttl_ms: int = DEFAULT_SESSION_TTL_MS
+    stack_bytes: int = STACK_BYTES
+    upkeep: bool = True
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.threads < 1:
+            raise ValueError("a worker needs concurrency and threads of at least 1")
+        if self.grace_s < 0 or self.cancel_grace_s < 0:
+            raise ValueError("grace periods must not be negative")
+        if self.session_ttl_ms < 500:
+            raise ValueError("a session must live for at least 500 ms: it is renewed five times in that")
+        if self.stack_bytes < 64 * 1024:
+            raise ValueError("a thread needs a stack of at least 65536 bytes")
+
+    @property
+    def full_name(self) -> str:
+        return self.name or f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A worker at this moment.
+
+    `state` is starting, ready, busy, draining or ended. `running` counts attempts whose code runs, `committing` the
+    outcomes that the engine has not acknowledged. `threads_busy` includes `threads_abandoned`, whose jobs were given up.
+    `outcomes` counts ended attempts since the start by the state that their jobs came to: `queued` was released, or is
+    tried again at once, `scheduled` is tried again later, `lost` was not ours any more.
+    """
+
+    name: str
+    state: str
+    running: int = 0
+    committing: int = 0
+    concurrency: int = 0
+    threads: int = 0
+    threads_alive: int = 0
+    threads_busy: int = 0
+    threads_idle: int = 0
+    threads_abandoned: int = 0
+    threads_peak: int = 0
+    outcomes: dict[str, int] = {}

@@ -1,0 +1,140 @@
+"""The input of a task: one JSON object, a field for each parameter that the caller fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ropeway.domain.errors import Fault
+from ropeway.runtime.coding import Codec, PlainCodec, codec_for, encode, restore, schema_of
+from ropeway.runtime.faults import ModelFaults, invalid, pointer, reading_faults
+from ropeway.runtime.signature import EMPTY, Field
+
+__all__ = ["Input"]
+
+_SCALARS = (str, int, float, bool, bytes, type(None))
+_REFUSALS = (msgspec.MsgspecError, ModelFaults, ValueError, RecursionError)
+
+
+class Input:
+    """Reads and writes the inputs of one task. `schema` is JSON Schema (2020-12) as JSON text."""
+
+    def __init__(self, task: str, fields: Sequence[Field]) -> None:
+        self._task = task
+        self.names = tuple(field.name for field in fields)
+        self._positional = tuple(field.name for field in fields if field.positional)
+        codecs = {field.name: _codec(task, field) for field in fields}
+        self._models = {name: codec for name, codec in codecs.items() if not isinstance(codec, PlainCodec)}
+        struct = msgspec.defstruct(
+            "Input",
+            [(field.name, *_slot(field, field.name in self._models)) for field in fields],
+            forbid_unknown_fields=True,
+            kw_only=True,
+        )
+        self._decode = msgspec.json.Decoder(struct, dec_hook=restore).decode
+        self.schema = _schema(fields, codecs)
+
+    def decode(self, raw: str | bytes) -> dict[str, Any]:
+        """The arguments, by name. Raises InputInvalid."""
+        try:
+            arguments = msgspec.structs.asdict(self._decode(raw))
+        except _REFUSALS as error:
+            raise invalid(self._task, reading_faults(error)) from None
+        if self._models:
+            self._read_models(arguments)
+        return arguments
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """The JSON of a call with these arguments. Raises InputInvalid."""
+        arguments = dict(zip(self._positional, args, strict=False))
+        faults = self._misfits(args, kwargs, arguments)
+        if faults:
+            raise invalid(self._task, faults)
+        arguments.update(kwargs)
+        try:
+            raw = encode(arguments)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise invalid(self._task, self._unwritable(arguments, error)) from None
+        self.decode(raw)
+        return raw
+
+    def _read_models(self, arguments: dict[str, Any]) -> None:
+        faults: list[Fault] = []
+        for name, codec in self._models.items():
+            raw = arguments[name]
+            if not isinstance(raw, msgspec.Raw):  # left out: the function's own default holds
+                del arguments[name]
+                continue
+            try:
+                arguments[name] = codec.decode(bytes(raw))
+            except ModelFaults as error:
+                faults += [Fault(pointer([name]) + fault.pointer, fault.detail) for fault in error.faults]
+        if faults:
+            raise invalid(self._task, faults)
+
+    def _misfits(self, args: Sequence[Any], kwargs: Mapping[str, Any], bound: Mapping[str, Any]) -> list[Fault]:
+        faults = []
+        if len(args) > len(self._positional):
+            faults.append(Fault("", f"takes at most {len(self._positional)} positional arguments, got {len(args)}"))
+        faults += [Fault(pointer([name]), "given twice") for name in kwargs if name in bound]
+        faults += [Fault(pointer([name]), "unknown field") for name in kwargs if name not in self.names]
+        return faults
+
+    def _unwritable(self, arguments: Mapping[str, Any], error: Exception) -> list[Fault]:
+        """The arguments that JSON cannot carry, found one by one."""
+        faults = []
+        for name, value in arguments.items():
+            try:
+                encode(value)
+            except (TypeError, ValueError, RecursionError) as own:
+                faults.append(Fault(pointer([name]), str(own).encode("utf-8", "replace").decode()))
+        return faults or [Fault("", str(error))]
+
+
+def _codec(task: str, field: Field) -> Codec:
+    try:
+        return codec_for(field.annotation)
+    except TypeError as error:
+        raise TypeError(
+            f"task '{task}': '{field.name}' has the type {field.annotation!r}, which JSON cannot carry: use plain "
+            f"types, dataclasses, msgspec structs or pydantic models; if '{field.name}' is a resource, declare it "
+            f"with @app.resource above the task"
+        ) from error
+
+
+def _slot(field: Field, is_model: bool) -> tuple[Any, ...]:
+    """The type of a field in the struct, and its default. A model stays raw here, None where it is left out."""
+    if is_model:
+        return (msgspec.Raw,) if field.default is EMPTY else (msgspec.Raw, None)
+    annotation = Any if field.annotation is object else field.annotation
+    if field.default is EMPTY:
+        return (annotation,)
+    if isinstance(field.default, _SCALARS):
+        return (annotation, field.default)
+    return (annotation, msgspec.field(default_factory=lambda: field.default))
+
+
+def _schema(fields: Sequence[Field], codecs: Mapping[str, Codec]) -> str:
+    properties, definitions = schema_of(codecs, "validation")
+    for field in fields:
+        if field.default is not EMPTY:
+            properties[field.name] = {**properties[field.name], **_default(field.default)}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {field.name: properties[field.name] for field in fields},
+        "required": [field.name for field in fields if field.default is EMPTY],
+        "additionalProperties": False,
+    }
+    if definitions:
+        schema["$defs"] = definitions
+    return encode(schema)
+
+
+def _default(value: Any) -> dict[str, Any]:
+    try:
+        encode(value)
+    except (TypeError, ValueError):
+        return {}
+    return {"default": value}

@@ -1,0 +1,86 @@
+"""What a worker has room for, and which queues it may therefore lease from.
+
+The rule: **a job is leased only when it can start at once, whichever of its queue's tasks it turns out to be.** A lease
+asks for a queue, not for a task; so what a queue may be asked for is the least room of all the tasks declared on it:
+room on the event loop, room on the threads, room under a task's own `concurrency`. A queue of async tasks alone never
+waits for threads. Where kinds are mixed, the fuller one holds the queue up: give blocking tasks, and those with a
+`concurrency`, a queue of their own. A queue on which no task is declared could hold any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ropeway.runtime.task import Task
+
+__all__ = ["Group", "Lane", "Room", "groups_of", "lanes_of"]
+
+
+class Room(Protocol):
+    """Something of which there is only so much."""
+
+    @property
+    def free(self) -> int: ...
+
+
+class Lane:
+    """Room that is counted here: jobs on the loop, or jobs of one task."""
+
+    __slots__ = ("capacity", "used")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self.used
+
+
+class Group:
+    """Queues that need the same room. `hungry`: they may hold work that has not been asked for."""
+
+    __slots__ = ("hungry", "queues", "rooms")
+
+    def __init__(self, queues: tuple[str, ...], rooms: tuple[Room, ...]) -> None:
+        self.queues = queues
+        self.rooms = rooms
+        self.hungry = True
+
+    @property
+    def free(self) -> int:
+        return min(room.free for room in self.rooms)
+
+
+def lanes_of(tasks: Iterable[Task[..., Any, Any]]) -> dict[str, Lane]:
+    """The lanes of the tasks that cap their own concurrency, by name."""
+    return {task.name: Lane(task.concurrency) for task in tasks if task.concurrency is not None}
+
+
+def groups_of(
+    queues: Sequence[str],
+    tasks: Iterable[Task[..., Any, Any]],
+    loop: Room,
+    threads: Room,
+    lanes: Mapping[str, Lane],
+) -> list[Group]:
+    """The queues by what they need, in their own order. Queues before others are asked first, within a group."""
+    tasks = tuple(tasks)
+    grouped: dict[tuple[int, ...], tuple[list[str], tuple[Room, ...]]] = {}
+    for queue in queues:
+        declared = [task for task in tasks if task.card.queue == queue]
+        rooms = _rooms(declared or tasks, loop, threads, lanes)
+        grouped.setdefault(tuple(map(id, rooms)), ([], rooms))[0].append(queue)
+    return [Group(tuple(names), rooms) for names, rooms in grouped.values()]
+
+
+def _rooms(
+    tasks: Sequence[Task[..., Any, Any]], loop: Room, threads: Room, lanes: Mapping[str, Lane]
+) -> tuple[Room, ...]:
+    rooms: list[Room] = []
+    if not tasks or any(task.on_loop for task in tasks):
+        rooms.append(loop)
+    if any(not task.on_loop for task in tasks):
+        rooms.append(threads)
+    return (*rooms, *(lanes[task.name] for task in tasks if task.name in lanes))

@@ -1,0 +1,72 @@
+"""Bodies of JSON: decoded into a request's type, or refused with the field that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from ropeway.client.wire import JobRequest
+from ropeway.domain.errors import InvalidRequest
+from ropeway.serving.options import GatewayOptions
+from ropeway.serving.replies import Receive
+from ropeway.serving.requests import HeaderMap, read_body, require_json
+from ropeway.serving.strict import check_depth, check_members, explain
+
+__all__ = ["CancelRequest", "Nothing", "decode_request", "read_json"]
+
+T = TypeVar("T")
+
+_decode_request = msgspec.json.Decoder(JobRequest).decode
+
+
+class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a job is cancelled, for whoever reads it later."""
+
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.reason is not None and (len(self.reason) > 1000 or "\x00" in self.reason):
+            raise ValueError("a reason has at most 1000 characters, none of them NUL")
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No members."""
+
+
+def decode_request(body: bytes) -> JobRequest:
+    """Raises InvalidRequest for what is not JSON, or not a submit; `param` names the field."""
+    return _decoded(_decode_request, body)
+
+
+async def read_json(receive: Receive, headers: HeaderMap, options: GatewayOptions, kind: type[T]) -> T:
+    """A small body, which may be left out. Raises as `read_body` does, and InvalidRequest."""
+    body = await read_body(receive, headers, options.max_body_bytes, options.body_deadline_s)
+    if not body.strip():
+        return kind()
+    require_json(headers)
+    check_depth(body, options.max_depth)
+    value = _decoded(msgspec.json.Decoder(kind).decode, body)
+    check_members(body)
+    return value
+
+
+def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise _misshapen(error) from error
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise explain(body, error) from error
+
+
+def _misshapen(error: msgspec.ValidationError) -> InvalidRequest:
+    """What msgspec says of a value of the wrong type, with the field that it says it of."""
+    said, _, place = str(error).partition(" - at `")
+    param = place.rstrip("`").removeprefix("$").lstrip(".") or None
+    if param is None and said.startswith("Object contains unknown field"):
+        param = said.split("`")[1]
+    return InvalidRequest(f"{said} at {param}" if place else said, param=param)

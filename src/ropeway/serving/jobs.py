@@ -1,0 +1,172 @@
+"""The routes of a job: list, look, wait, result, events, cancel, retry, delete."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from ropeway.client.wire import JobList, job_body
+from ropeway.domain.errors import InvalidRequest, JobCancelled, JobError, JobLive, JobNotFound, RopewayError
+from ropeway.domain.job import Job, JobQuery
+from ropeway.domain.lifecycle import State
+from ropeway.engines.base import JobPage
+from ropeway.serving.bodies import CancelRequest, Nothing, read_json
+from ropeway.serving.parts import Parts
+from ropeway.serving.problems import Draining, problem_of, problem_reply, recorded_problem
+from ropeway.serving.questions import after_of, base_of, changed_since, job_id_of, job_query, types_of
+from ropeway.serving.replies import Reply, json_reply
+from ropeway.serving.requests import (
+    header_map,
+    idempotency_key,
+    parsed_flag,
+    parsed_wait_s,
+    preferred_wait_s,
+    wants_ndjson,
+)
+from ropeway.serving.streams import LogReader, LogStream
+from ropeway.serving.waits import has_ended, until
+
+__all__ = ["JobRoutes"]
+
+Kind = TypeVar("Kind")
+
+POLL_AGAIN_S = 2.0  # told with a result that is not there yet, when its time is not known
+
+
+class JobRoutes:
+    """One method for each route."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def list_jobs(self, request: Request) -> Reply:
+        page = await self._find(job_query(self._parts.tenant, request.query_params))
+        base, durability = base_of(request), self._parts.engine.info.durability
+        jobs = [
+            job_body(job, durability=durability, base=base, with_input=False, with_output=False) for job in page.jobs
+        ]
+        return json_reply(JobList(jobs, page.next_cursor is not None, page.next_cursor))
+
+    async def get_job(self, request: Request) -> Reply:
+        headers = header_map(request.scope)
+        known = headers.get(b"if-none-match")
+        job = await self._waited(request, headers, has_ended if known is None else changed_since(known))
+        if known is not None and not changed_since(known)(job):
+            return Reply(304, headers=[(b"etag", b'"%d"' % job.version)])
+        return self._parts.job_reply(await self._parts.shown(job, base_of(request)), 200)
+
+    async def get_result(self, request: Request) -> Reply:
+        job = await self._waited(request, header_map(request.scope), has_ended)
+        if not job.state.terminal:
+            shown = await self._parts.shown(job, base_of(request))
+            again_s = min(max(shown.eta or POLL_AGAIN_S, 1), 60)
+            return self._parts.job_reply(shown, 202, [(b"retry-after", b"%d" % again_s)])
+        if job.state is State.failed:
+            return problem_reply(recorded_problem(job.id, _error_of(job)))
+        if job.state is State.cancelled:
+            return problem_reply(problem_of(JobCancelled(job.id, job.cancel_reason)))
+        return Reply(200, (job.output or "null").encode(), headers=[(b"etag", b'"%d"' % job.version)])
+
+    async def get_events(self, request: Request) -> LogStream:
+        headers = header_map(request.scope)
+        types = types_of(request.query_params)
+        reader = LogReader(
+            self._parts.engine, self._parts.tenant, job_id_of(request), after_of(headers, request.query_params), types
+        )
+        return LogStream(
+            reader,
+            self._parts.watches,
+            self._parts.options,
+            ndjson=wants_ndjson(headers),
+            follow=parsed_flag("follow", request.query_params.get("follow"), True),
+        )
+
+    async def cancel_job(self, request: Request) -> Reply:
+        asked = await self._body(request, CancelRequest)
+        job = await self._cancel(job_id_of(request), asked.reason)
+        shown = await self._parts.shown(job, base_of(request))
+        return self._parts.job_reply(shown, 200 if job.state.terminal else 202)
+
+    async def retry_job(self, request: Request) -> Reply:
+        await self._body(request, Nothing)
+        if self._parts.watches.draining:
+            raise Draining
+        old_id = job_id_of(request)
+        key = idempotency_key(header_map(request.scope))
+        new_id = self._parts.new_id() if key is None else _repeatable_id(old_id, key)
+        (answer,) = await self._parts.engine.retry(self._parts.tenant, [(old_id, new_id)])
+        if isinstance(answer, JobNotFound):
+            raise _no_job(old_id)
+        if isinstance(answer, RopewayError):
+            raise answer
+        shown = self._parts.submitted(answer.job, base_of(request), max(answer.depth - 1, 0))
+        headers = [(b"location", f"{base_of(request)}/v1/jobs/{answer.job.id}".encode())]
+        if answer.replayed:
+            headers.append((b"idempotency-replayed", b"true"))
+        return self._parts.job_reply(shown, 202, headers)
+
+    async def delete_job(self, request: Request) -> Reply:
+        job_id = job_id_of(request)
+        if parsed_flag("force", request.query_params.get("force"), False):
+            await self._stop(request, job_id)
+        (answer,) = await self._parts.engine.purge(self._parts.tenant, [job_id])
+        if isinstance(answer, JobNotFound):
+            raise _no_job(job_id)
+        if answer is not None:
+            raise answer
+        return Reply(204)
+
+    async def _stop(self, request: Request, job_id: str) -> None:
+        """Cancel the job and see it end. Raises JobLive when it does not in time."""
+        job = await self._cancel(job_id, "deleted")
+        if not job.state.terminal:
+            job = await until(self._parts, request.receive, job_id, self._parts.options.force_wait_s, has_ended)
+        if not job.state.terminal:
+            raise JobLive(f"{job_id} was asked to stop and still runs; delete it when it has")
+
+    async def _cancel(self, job_id: str, reason: str | None) -> Job:
+        (answer,) = await self._parts.engine.cancel(self._parts.tenant, [job_id], reason)
+        if isinstance(answer, JobNotFound):
+            raise _no_job(job_id)
+        return answer
+
+    async def _waited(self, request: Request, headers: Mapping[bytes, bytes], enough: Callable[[Job], bool]) -> Job:
+        """The job, after the wait that the request asks for, if it does."""
+        job_id, options = job_id_of(request), self._parts.options
+        asked = request.query_params.get("wait")
+        wait_s = preferred_wait_s(headers, options.max_wait_s)
+        if asked is not None:
+            wait_s = parsed_wait_s(asked, options.max_wait_s)
+        if not wait_s or self._parts.watches.draining:
+            return await self._parts.job(job_id)
+        return await until(self._parts, request.receive, job_id, wait_s, enough)
+
+    async def _body(self, request: Request, kind: type[Kind]) -> Kind:
+        return await read_json(request.receive, header_map(request.scope), self._parts.options, kind)
+
+    async def _find(self, query: JobQuery) -> JobPage:
+        try:
+            return await self._parts.engine.find(query)
+        except (ValueError, OverflowError):  # a cursor is the engine's own text, and this was not its own
+            raise InvalidRequest(f"{(query.before or '')[:40]!r} is not a cursor", param="cursor") from None
+
+
+def _no_job(job_id: str) -> JobNotFound:
+    return JobNotFound(f"no job {job_id}")
+
+
+def _error_of(job: Job) -> JobError:
+    """The recorded error of a failed job."""
+    if job.error is None:
+        return JobError("task_error", f"{job.id} failed")
+    return msgspec.json.decode(job.error, type=JobError)
+
+
+def _repeatable_id(old_id: str, key: str) -> str:
+    """The id of a retry under an idempotency key: the same call has the same id, and a known id is a replay."""
+    stamp = old_id.removeprefix("job_")[:12]
+    return f"job_{stamp}{hashlib.blake2b(f'{old_id} {key}'.encode(), digest_size=10).hexdigest()}"

@@ -1,0 +1,130 @@
+"""The OpenAPI 3.1 document, made from the route table and from the very types that the routes decode and encode."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from ropeway.client.wire import JobRequest
+from ropeway.serving.problems import PROBLEM, Problem
+from ropeway.serving.routes import ROUTES, Answer, Param, Route
+
+__all__ = ["build_document"]
+
+_ABOUT = """A durable job queue and streaming gateway for AI inference.
+
+A submit is answered 202 once the job is stored; `/v1/info` says how durably. The job's event log is its only history:
+every way to follow it reads that log with a cursor. Times are RFC 3339 UTC, durations are seconds. Unknown members of
+a request, unknown query parameters and JSON objects that name a member twice are refused. Every error is a problem
+(RFC 9457); `code` is for programs, `error` mirrors it for OpenAI's SDKs."""
+
+_TAGS = {
+    "jobs": "Submit, follow, fetch, cancel.",
+    "queues": "Named lines with a policy.",
+    "tasks": "What may be submitted.",
+    "fleet": "Workers and figures.",
+    "health": "For balancers and supervisors.",
+    "about": "This interface.",
+}
+
+_HEADERS = {
+    "Location": "Where the job is.",
+    "ETag": "The job's version.",
+    "Retry-After": "Seconds until it is worth asking again.",
+    "Idempotency-Replayed": "`true` when the key gave an earlier job back.",
+}
+
+
+def build_document(base: str = "") -> dict[str, Any]:
+    """The document of a gateway mounted at `base`."""
+    kinds = _kinds()
+    schemas, components = msgspec.json.schema_components(
+        [_documented(kind) for kind in kinds], ref_template="#/components/schemas/{name}"
+    )
+    schema_of = dict(zip(map(id, kinds), schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Ropeway", "version": version("ropeway"), "description": _ABOUT},
+        "servers": [{"url": base or "/"}],
+        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _kinds() -> list[Any]:
+    """Every type that the table names, once."""
+    bodies = [kind for route in ROUTES for _, kind in route.body]
+    answers = [kind for route in ROUTES for answer in route.answers for _, kind in answer.content]
+    return list({id(kind): kind for kind in (*bodies, *answers, Problem)}.values())
+
+
+def _documented(kind: Any) -> Any:
+    """`kind` as msgspec can describe it: raw JSON, which it cannot, is any value."""
+    if kind is not JobRequest:
+        return kind
+    fields = [
+        (field.name, Any, {}) if field.type is msgspec.Raw else (field.name, field.type, _default(field))
+        for field in msgspec.structs.fields(JobRequest)
+    ]
+    documented = msgspec.defstruct(JobRequest.__name__, fields, forbid_unknown_fields=True)
+    documented.__doc__ = JobRequest.__doc__
+    return documented
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.required:
+        return ...
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+
+
+def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation,
+        "tags": [route.tag],
+        "summary": route.about.split(". ")[0].split(": ")[0].rstrip("."),
+        "description": route.about,
+        "responses": _responses(route, schema_of),
+    }
+    if route.params:
+        operation["parameters"] = [_parameter(param) for param in route.params]
+    if route.body:
+        content = {media: {"schema": schema_of[id(kind)]} for media, kind in route.body}
+        operation["requestBody"] = {"required": route.needs_body, "content": content}
+    return operation
+
+
+def _parameter(param: Param) -> dict[str, Any]:
+    return {
+        "name": param.name,
+        "in": param.where,
+        "required": param.where == "path",
+        "description": param.about,
+        "schema": param.schema,
+    }
+
+
+def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
+    problem = {PROBLEM.decode(): {"schema": schema_of[id(Problem)]}}
+    refusals = {
+        str(status): {"description": HTTPStatus(status).phrase, "content": problem}
+        for status in (*route.errors, 403, 500)
+    }
+    return refusals | {str(answer.status): _response(answer, schema_of) for answer in route.answers}
+
+
+def _response(answer: Answer, schema_of: dict[int, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": answer.about}
+    if answer.content:
+        response["content"] = {media: {"schema": schema_of[id(kind)]} for media, kind in answer.content}
+    if answer.headers:
+        response["headers"] = {
+            name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in answer.headers
+        }
+    return response

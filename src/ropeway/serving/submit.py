@@ -1,0 +1,186 @@
+"""`POST /v1/jobs`: one job or many, answered at once, after a wait, or with the job's events.
+
+This is the hot path: it runs beside the router, and does one decode, one validation, one submit and one encode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from ropeway.client.submission import canonical_fingerprint, new_job
+from ropeway.client.wire import JobBody, request_json
+from ropeway.domain.errors import InvalidRequest, PayloadTooLarge, RopewayError
+from ropeway.domain.job import Job, NewJob, Receipt
+from ropeway.engines.base import Refusal
+from ropeway.serving.bodies import decode_request
+from ropeway.serving.parts import Parts
+from ropeway.serving.problems import Draining, Problem, StreamNotSupported, TooManyStreams, problem_of
+from ropeway.serving.replies import NDJSON, Receive, Reply, Scope
+from ropeway.serving.requests import (
+    idempotency_key,
+    is_ndjson,
+    preferred_wait_s,
+    read_body,
+    require_json,
+    wants_sse,
+)
+from ropeway.serving.streams import LogReader, LogStream
+from ropeway.serving.strict import check_depth, check_members
+from ropeway.serving.waits import has_ended, until
+
+__all__ = ["Submit", "SubmitLine"]
+
+LEFT_REASON = "the client disconnected"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SubmitLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to one line of an NDJSON submit, in its line's place: a job or a problem."""
+
+    status: int
+    job: JobBody | None = None
+    problem: Problem | None = None
+    replayed: bool = False
+
+
+class Submit:
+    """Takes jobs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply | LogStream:
+        if self._parts.watches.draining:
+            raise Draining
+        if is_ndjson(headers):
+            return await self._many(scope, receive, headers)
+        require_json(headers)
+        return await self._one(scope, receive, headers)
+
+    # -- one
+
+    async def _one(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply | LogStream:
+        streams = wants_sse(headers)
+        if streams and self._parts.watches.full:
+            raise TooManyStreams
+        options = self._parts.options
+        key = idempotency_key(headers)
+        body = await read_body(receive, headers, options.max_body_bytes, options.body_deadline_s)
+        job = await self._new_job(body, key)
+        (answer,) = await self._parts.engine.submit([job])
+        receipt = _unrefused(answer)
+        base = scope.get("root_path", "")
+        extra = _receipt_headers(receipt, base)
+        if streams:
+            return self._stream(receipt.job, extra)
+        wait_s = preferred_wait_s(headers, options.max_wait_s)
+        if wait_s is not None:
+            return await self._waited(receipt.job, receive, wait_s, base, extra)
+        shown = self._parts.submitted(receipt.job, base, _ahead(receipt))
+        if shown.eta is not None:
+            extra.append((b"retry-after", b"%d" % min(max(shown.eta, 1), 60)))
+        return self._parts.job_reply(shown, 200 if receipt.job.state.terminal else 202, extra)
+
+    async def _new_job(self, body: bytes, key: str | None) -> NewJob:
+        """The job that a body asks for, checked in all respects."""
+        check_depth(body, self._parts.options.max_depth)
+        request = decode_request(body)
+        entry = await self._parts.catalogue.entry(request.task)
+        entry.check(bytes(request.input))
+        check_members(body)
+        return new_job(
+            entry.card,
+            request,
+            id=self._parts.new_id(),
+            tenant=self._parts.tenant,
+            idempotency_key=key,
+            fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
+        )
+
+    def _stream(self, job: Job, headers: list[tuple[bytes, bytes]]) -> LogStream:
+        parts = self._parts
+        cancels = job.options.on_disconnect == "cancel"
+        return LogStream(
+            LogReader(parts.engine, parts.tenant, job.id),
+            parts.watches,
+            parts.options,
+            headers=headers,
+            on_departure=(lambda: self._cancel(job.id)) if cancels else None,
+        )
+
+    async def _cancel(self, job_id: str) -> None:
+        await self._parts.engine.cancel(self._parts.tenant, [job_id], LEFT_REASON)
+
+    async def _waited(
+        self, job: Job, receive: Receive, wait_s: float, base: str, headers: list[tuple[bytes, bytes]]
+    ) -> Reply:
+        """The job when it ends in time, else as it stands then; both are accepted, the status tells them apart."""
+        if not (self._parts.watches.full or self._parts.watches.draining):
+            job = await until(self._parts, receive, job.id, wait_s, has_ended)
+        headers.append((b"preference-applied", b"wait=%d" % wait_s))
+        shown = self._parts.submitted(job, base, None)
+        return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
+
+    # -- many
+
+    async def _many(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply:
+        if wants_sse(headers):
+            raise StreamNotSupported("many jobs are not streamed as one: follow each by its events")
+        options = self._parts.options
+        key = idempotency_key(headers)
+        body = await read_body(receive, headers, options.max_batch_bytes, options.body_deadline_s)
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if not lines:
+            raise InvalidRequest("there is no line of JSON in the body")
+        if len(lines) > options.max_batch_lines:
+            raise PayloadTooLarge(f"{len(lines)} lines are more than the {options.max_batch_lines} taken at once")
+        made = [await self._line_job(line, key, n) for n, line in enumerate(lines)]
+        answers = iter(await self._submit_all([job for job in made if isinstance(job, NewJob)]))
+        base = scope.get("root_path", "")
+        told = [self._line(next(answers) if isinstance(job, NewJob) else job, base) for job in made]
+        return Reply(200, b"".join(_encode(line) + b"\n" for line in told), NDJSON)
+
+    async def _line_job(self, line: bytes, key: str | None, n: int) -> NewJob | RopewayError:
+        """The job of line `n`, under a key of its own: the same lines under the same key are the same jobs."""
+        try:
+            if len(line) > self._parts.options.max_body_bytes:
+                raise PayloadTooLarge(f"the line is larger than {self._parts.options.max_body_bytes} bytes")
+            return await self._new_job(line, None if key is None else _line_key(key, n))
+        except RopewayError as refusal:
+            return refusal
+
+    async def _submit_all(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        return await self._parts.engine.submit(jobs) if jobs else []
+
+    def _line(self, answer: Receipt | RopewayError, base: str) -> SubmitLine:
+        if isinstance(answer, RopewayError):
+            problem = problem_of(answer)
+            return SubmitLine(problem.status, problem=problem)
+        status = 200 if answer.job.state.terminal else 202
+        return SubmitLine(status, self._parts.submitted(answer.job, base, _ahead(answer)), replayed=answer.replayed)
+
+
+def _unrefused(answer: Receipt | Refusal) -> Receipt:
+    if isinstance(answer, RopewayError):
+        raise answer
+    return answer
+
+
+def _ahead(receipt: Receipt) -> int | None:
+    """About how many jobs go first: as many as wait, when none was given back by its key."""
+    return None if receipt.replayed else max(receipt.depth - 1, 0)
+
+
+def _receipt_headers(receipt: Receipt, base: str) -> list[tuple[bytes, bytes]]:
+    headers = [(b"location", f"{base}/v1/jobs/{receipt.job.id}".encode())]
+    if receipt.replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    return headers
+
+
+def _line_key(key: str, n: int) -> str:
+    return f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}:{n}"

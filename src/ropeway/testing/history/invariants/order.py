@@ -1,0 +1,172 @@
+"""W1: each job's calls, those at the same time too, have an order in which every answer is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ropeway.domain.errors import LeaseLost
+from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import State
+from ropeway.testing.history.facts import Facts, Moment
+from ropeway.testing.history.linearizability import NEVER, Timed, linearizable
+from ropeway.testing.history.record import Op, Violation
+
+__all__ = ["JobState", "calls_have_an_order", "step"]
+
+
+class JobState(NamedTuple):
+    """A job as the model knows it.
+
+    `phase` is waiting, running or a terminal state; `holder` the token of its last lease; `last` the outcome that
+    this lease committed; `asked`: to cancel.
+    """
+
+    phase: str = "waiting"
+    holder: str | None = None
+    last: str | None = None
+    asked: bool = False
+
+
+def calls_have_an_order(facts: Facts) -> Iterator[Violation]:
+    """W1: each job's calls, those at the same time too, have an order in which every answer is right."""
+    for job_id, ops in _by_job(facts).items():
+        if not linearizable(ops, JobState(), step):
+            calls = "; ".join(f"{op.start:g} {op.what} {op.detail} -> {op.answer}" for op in ops)
+            yield Violation("W1", len(facts.moments), f"no order explains the calls of {job_id}: {calls}")
+
+
+def step(state: JobState, op: Timed) -> Iterable[JobState]:
+    """The states that this call may lead to; none when its answer is impossible."""
+    return _STEPS[op.what](state, op)
+
+
+def _lease(state: JobState, op: Timed) -> Iterable[JobState]:
+    return [JobState("running", op.detail, None, state.asked)] if state.phase == "waiting" else []
+
+
+def _look(state: JobState, op: Timed) -> Iterable[JobState]:
+    phase, asked = op.answer
+    return [state] if (state.phase, state.asked) == (phase, asked) else []
+
+
+def _append(state: JobState, op: Timed) -> Iterable[JobState]:
+    holds = (state.phase, state.holder) == ("running", op.detail)
+    if isinstance(op.answer, LeaseLost):
+        return [state]  # out of turn, perhaps: only_the_holder_writes looks at the numbers
+    return [state] if holds and op.answer.cancel_requested == state.asked else []
+
+
+def _commit(state: JobState, op: Timed) -> Iterable[JobState]:
+    token, kind = op.detail
+    if (state.phase, state.holder) == ("running", token):
+        return [after for after in _ends(state, kind) if op.answer is None or _phase(op.answer) == after.phase]
+    if (state.holder, state.last) == (token, kind):
+        return [state] if op.answer is None or _phase(op.answer) == state.phase else []
+    return [state] if op.answer is None or isinstance(op.answer, LeaseLost) else []
+
+
+def _ends(state: JobState, kind: str) -> list[JobState]:
+    """What a commit of this kind by the holder may make of the job."""
+    phases = {"retry": ("waiting", "failed"), "release": ("waiting",)}.get(kind, (kind,))
+    if state.asked:
+        phases = ("cancelled",)
+    return [JobState(phase, state.holder, kind, state.asked) for phase in phases]
+
+
+def _cancel(state: JobState, op: Timed) -> Iterable[JobState]:
+    after = state
+    if state.phase == "waiting":
+        after = JobState("cancelled", state.holder, state.last, True)
+    elif state.phase == "running":
+        after = state._replace(asked=True)
+    return [after] if op.answer is None or _phase(op.answer.state) == after.phase else []
+
+
+def _maybe_lost(state: JobState, op: Timed) -> Iterable[JobState]:
+    """A rescue or a close in whose step this job changed."""
+    if state.phase != "running":
+        return [state]
+    phases = ("cancelled",) if state.asked else ("waiting", "failed")
+    return [state, *(JobState(phase, None, None, state.asked) for phase in phases)]
+
+
+def _maybe_expired(state: JobState, op: Timed) -> Iterable[JobState]:
+    """A promotion or a lease in whose step this job failed."""
+    return [state, state._replace(phase="failed")] if state.phase == "waiting" else [state]
+
+
+def _maybe_leased(state: JobState, op: Timed) -> Iterable[JobState]:
+    """A lease without an answer in whose step this job changed: whoever holds it does not know."""
+    return [state, *_lease(state, op)]
+
+
+_STEPS = {
+    "append": _append,
+    "cancel": _cancel,
+    "commit": _commit,
+    "lease": _lease,
+    "look": _look,
+    "maybe expired": _maybe_expired,
+    "maybe leased": _maybe_leased,
+    "maybe lost": _maybe_lost,
+}
+
+
+def _by_job(facts: Facts) -> dict[str, list[Timed]]:
+    """The calls that touch each job from its coming to its deletion, and how it looked after each such step."""
+    by_job: dict[str, list[Timed]] = {}
+    for moment in facts.moments:
+        now = moment.step.look.jobs
+        changed = {change.job.id for change in moment.changes} & now.keys()
+        touched = set(changed)
+        for op in moment.step.ops:
+            parts = [*_named(op, moment), *((job_id, part) for part in _unnamed(op, moment) for job_id in changed)]
+            for job_id, timed in parts:
+                if job_id in now:
+                    by_job.setdefault(job_id, []).append(timed)
+                    touched.add(job_id)
+        for job_id in touched:
+            at = moment.step.number + 0.75
+            by_job.setdefault(job_id, []).append(Timed(at, at, "look", None, _looks(now[job_id])))
+    return by_job
+
+
+def _named(op: Op, moment: Moment) -> Iterator[tuple[str, Timed]]:
+    """The parts of a call that name a job."""
+    start = float(moment.step.number)
+    end = start + 0.5 if op.is_ok else NEVER
+    method = op.call.method
+    if method == "lease" and op.is_ok:
+        for held in op.answer:
+            yield held.job_id, Timed(start, end, "lease", held.lease.token)
+    elif method == "append" and op.is_ok:
+        for append, answer in op.batch:
+            yield append.lease.job_id, Timed(start, end, "append", append.lease.token, answer)
+    elif method == "commit":
+        for commit, answer in op.batch:
+            yield commit.lease.job_id, Timed(start, end, "commit", (commit.lease.token, commit.outcome.kind), answer)
+    elif method == "cancel":
+        for job_id, answer in op.batch:
+            if answer is None or isinstance(answer, Job):
+                yield job_id, Timed(start, end, "cancel", None, answer)
+
+
+def _unnamed(op: Op, moment: Moment) -> Iterator[Timed]:
+    """What a call may have done to any job that changed in its step."""
+    start = float(moment.step.number)
+    method = op.call.method
+    if method in ("rescue", "close"):
+        yield Timed(start, start + 0.5, "maybe lost")
+    elif method in ("promote", "lease"):
+        yield Timed(start, start + 0.5, "maybe expired")
+    if method == "lease" and not op.is_ok:
+        yield Timed(start, start + 0.5, "maybe leased", f"unknown-{moment.step.number}")
+
+
+def _looks(job: Job) -> tuple[str, bool]:
+    return _phase(job.state), job.cancel_requested_at_ms is not None
+
+
+def _phase(state: Any) -> str:
+    return "waiting" if state in (State.queued, State.scheduled) else str(state)

@@ -1,0 +1,119 @@
+"""What clients do."""
+
+from __future__ import annotations
+
+from ropeway.domain.event import START, Cursor
+from ropeway.domain.job import JobOptions, JobQuery, NewJob
+from ropeway.domain.lifecycle import State
+from ropeway.domain.rank import Priority
+from ropeway.domain.retry import Retry
+from ropeway.testing.history.record import TENANTS, Call
+from ropeway.testing.history.world import QUEUES, World
+
+__all__ = ["cancel", "find", "get", "position", "purge", "read", "repeat", "retry", "submit"]
+
+KEYS = ("x", "y")
+BODIES = ("1", "2")
+
+
+def submit(world: World) -> Call | None:
+    """One to three jobs, often with an idempotency key that is used already."""
+    return Call("submit", ([_new_job(world) for _ in range(world.rng.choice((1, 1, 1, 2, 3)))],))
+
+
+def repeat(world: World) -> Call | None:
+    """A call made before, once more: the reply was lost, or the client is not sure."""
+    calls = [call for call in world.made[-8:] if world.repeatable(call)]
+    return world.rng.choice(calls) if calls else None
+
+
+def cancel(world: World) -> Call | None:
+    ids = world.job_ids()
+    if not ids:
+        return None
+    job_id = world.rng.choice(ids)
+    reason = world.rng.choice((None, f"reason {world.number()}"))
+    return Call("cancel", (world.tenant_for(job_id), [job_id], reason))
+
+
+def get(world: World) -> Call | None:
+    ids = world.job_ids()
+    if not ids:
+        return None
+    return Call("get", (world.rng.choice(TENANTS), world.rng.sample(ids, min(3, len(ids)))))
+
+
+def read(world: World) -> Call | None:
+    """A page of a log: from where some reader stood, from the start, or rarely from a cursor of another store."""
+    ids = world.job_ids()
+    if not ids:
+        return None
+    job_id = world.rng.choice(ids)
+    cursors = world.cursors.get(job_id, [START])
+    after = world.rng.choice((START, cursors[-1], world.rng.choice(cursors)))
+    if world.rng.random() < 0.05:
+        after = Cursor(world.clock.now_ms() * 2, 0)
+    return Call("read", (world.tenant_for(job_id), job_id, after, world.rng.choice((1, 2, 3, 100))))
+
+
+def find(world: World) -> Call | None:
+    rng = world.rng
+    states = rng.choice(((), (State.queued,), (State.running, State.scheduled), (State.failed, State.succeeded)))
+    query = JobQuery(rng.choice(TENANTS), states, rng.choice((None, *QUEUES)), limit=1000)
+    return Call("find", (query,))
+
+
+def position(world: World) -> Call | None:
+    ids = world.job_ids()
+    if not ids:
+        return None
+    job_id = world.rng.choice(ids)
+    return Call("position", (world.tenant_for(job_id), job_id))
+
+
+def retry(world: World) -> Call | None:
+    ids = world.job_ids()
+    if not ids:
+        return None
+    job_id = world.rng.choice(ids)
+    tenant = world.tenant_for(job_id)
+    return Call("retry", (tenant, [(job_id, world.new_id(tenant))]))
+
+
+def purge(world: World) -> Call | None:
+    ids = world.job_ids()
+    if not ids:
+        return None
+    job_id = world.rng.choice(ids)
+    return Call("purge", (world.tenant_for(job_id), [job_id]))
+
+
+def _new_job(world: World) -> NewJob:
+    rng = world.rng
+    tenant = rng.choice(TENANTS)
+    body = rng.choice(BODIES)
+    key = rng.choice((None, None, *KEYS))
+    return NewJob(
+        world.new_id(tenant),
+        tenant,
+        rng.choice(QUEUES),
+        "task",
+        f'{{"body":{body}}}',
+        rng.choice((Priority.normal, Priority.normal, Priority.low, Priority.high)),
+        rng.choice((0, 0, 0, 0, 500, 3000)),
+        _options(world),
+        key,
+        "" if key is None else body,
+    )
+
+
+def _options(world: World) -> JobOptions:
+    rng = world.rng
+    return JobOptions(
+        queue_timeout_s=rng.choice((None, None, None, None, 2.0)),
+        retention_s=rng.choice((86_400.0, None, 5.0)),
+        failed_retention_s=rng.choice((None, None, 5.0)),
+        retry=Retry(max_attempts=rng.choice((1, 2, 3))),
+        max_crashes=rng.choice((1, 2, 3)),
+        cost=rng.choice((1.0, 1.0, 4.0)),
+    )

@@ -1,0 +1,62 @@
+"""What workers do, living and dead."""
+
+from __future__ import annotations
+
+from ropeway.domain.lease import Append, Commit, LeaseRequest, Outcome
+from ropeway.domain.worker import WorkerCard
+from ropeway.testing.history.record import Call
+from ropeway.testing.history.world import QUEUES, SESSIONS, World
+
+__all__ = ["announce", "append", "close", "commit", "lease", "renew"]
+
+KINDS = ("succeeded", "succeeded", "failed", "retry", "retry", "release", "cancelled")
+TYPES = ("output.delta", "output.delta", "progress", "usage", "log")
+TTL_MS = (1000, 5000)
+
+
+def announce(world: World) -> Call | None:
+    session = world.rng.choice(SESSIONS)
+    return Call("announce", (WorkerCard(session, session, QUEUES, ttl_ms=world.rng.choice(TTL_MS)),))
+
+
+def lease(world: World) -> Call | None:
+    session = world.rng.choice(SESSIONS)
+    queues = world.rng.choice((QUEUES, QUEUES[::-1], QUEUES[:1], QUEUES[1:]))
+    return Call("lease", (LeaseRequest(session, f"worker-{session}", queues, world.rng.choice((1, 1, 2, 3))),))
+
+
+def append(world: World) -> Call | None:
+    """Events under a lease, at the number that its holder believes to come next, or rarely at another."""
+    held = world.lease()
+    if held is None:
+        return None
+    seq = world.next_seq.get(held.lease.token, held.next_seq)
+    if world.rng.random() < 0.1:
+        seq = max(0, seq + world.rng.choice((-2, -1, 1)))
+    drafts = tuple((world.rng.choice(TYPES), str(world.number())) for _ in range(world.rng.choice((1, 1, 2, 3))))
+    return Call("append", ([Append(held.lease, seq, drafts)],))
+
+
+def commit(world: World) -> Call | None:
+    """The end of an attempt or two."""
+    commits = []
+    for _ in range(world.rng.choice((1, 1, 2))):
+        held = world.lease()
+        if held is not None:
+            commits.append(Commit(held.lease, _outcome(world)))
+    return Call("commit", (commits,)) if commits else None
+
+
+def renew(world: World) -> Call | None:
+    return Call("renew", (world.rng.choice(SESSIONS), world.rng.choice(TTL_MS)))
+
+
+def close(world: World) -> Call | None:
+    return Call("close", (world.rng.choice(SESSIONS),))
+
+
+def _outcome(world: World) -> Outcome:
+    kind = world.rng.choice(KINDS)
+    error = f'{{"code":"e{world.number()}","message":""}}' if kind in ("failed", "retry") else None
+    delay_ms = world.rng.choice((0, 0, 700)) if kind == "retry" else 0
+    return Outcome(kind, str(world.number()), error, world.rng.choice((None, str(world.number()))), delay_ms)

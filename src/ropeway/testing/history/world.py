@@ -1,0 +1,95 @@
+"""What the driver's clients and workers know while a history runs; the rules draw their next calls from it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from ropeway.domain.event import SNAPSHOT, START, Cursor
+from ropeway.domain.job import Receipt
+from ropeway.domain.lease import Appended, Assignment
+from ropeway.testing.clock import ManualClock
+from ropeway.testing.history.record import TENANTS, Call, Look, Op, Step
+
+__all__ = ["QUEUES", "REPEATABLE", "SESSIONS", "World"]
+
+QUEUES = ("q", "r")
+SESSIONS = ("s0", "s1", "s2")
+REPEATABLE = frozenset({"submit", "retry", "append", "commit", "cancel"})
+
+
+class World:
+    """Small key spaces, so that things collide: two tenants, two queues, three sessions, few keys."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)  # noqa: S311 (a history is to be repeatable)
+        self.clock = ManualClock()
+        self.look = Look(self.clock.now_ms(), {})
+        self.owners: dict[str, str] = {}
+        self.gone: set[str] = set()
+        self.grants: list[Assignment] = []
+        self.next_seq: dict[str, int] = {}
+        self.cursors: dict[str, list[Cursor]] = {}
+        self.made: list[Call] = []
+        self._numbers = itertools.count(1)
+
+    def number(self) -> int:
+        """A number never given before: names ids and makes payloads tell apart."""
+        return next(self._numbers)
+
+    def new_id(self, tenant: str) -> str:
+        job_id = f"job_{self.number():03}"
+        self.owners[job_id] = tenant
+        return job_id
+
+    def job_ids(self) -> list[str]:
+        return list(self.owners)
+
+    def tenant_for(self, job_id: str) -> str:
+        """Who asks for this job: its owner as a rule, now and then a stranger."""
+        owner = self.owners[job_id]
+        if self.rng.random() < 0.85:
+            return owner
+        return TENANTS[1 - TENANTS.index(owner)]
+
+    def lease(self) -> Assignment | None:
+        """A lease to act under: half the time any old one, the zombie's."""
+        if not self.grants:
+            return None
+        recent = self.rng.random() < 0.5
+        return self.rng.choice(self.grants[-3:] if recent else self.grants)
+
+    def repeatable(self, call: Call) -> bool:
+        """Whether the call may be made again without making a purged id anew, which would be another job."""
+        if call.method == "submit":
+            return not any(new.id in self.gone for new in call.args[0])
+        if call.method == "retry":
+            return not any(new_id in self.gone for _, new_id in call.args[1])
+        return call.method in REPEATABLE
+
+    def learn(self, step: Step) -> None:
+        """Take in what a step's answers told, and what is gone since."""
+        self.gone |= self.look.jobs.keys() - step.look.jobs.keys()
+        self.look = step.look
+        for op in step.ops:
+            if op.call.method in REPEATABLE:
+                self.made.append(op.call)
+            if op.is_ok:
+                self._learn_answer(op)
+
+    def _learn_answer(self, op: Op) -> None:
+        if op.call.method == "lease":
+            self.grants += op.answer
+            self.next_seq.update((held.lease.token, held.next_seq) for held in op.answer)
+        elif op.call.method == "append":
+            for append, answer in op.batch:
+                if isinstance(answer, Appended):
+                    self.next_seq[append.lease.token] = answer.next_seq
+        elif op.call.method == "submit":
+            for _, answer in op.batch:
+                if isinstance(answer, Receipt):
+                    self.cursors.setdefault(answer.job.id, [START])
+        elif op.call.method == "read" and op.answer is not None and op.answer.events:
+            last = op.answer.events[-1]
+            if last.type != SNAPSHOT:
+                self.cursors.setdefault(op.call.args[1], [START]).append(last.cursor)

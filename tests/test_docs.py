@@ -1,0 +1,171 @@
+"""Runs every code block of README.md and docs/: what a reader types there works.
+
+The blocks of a page run in order, in one empty folder. `python` blocks that begin with `# name.py` are saved under that
+name, others are run; `sh` blocks are run by bash, and one that starts a server leaves it running until the page ends;
+`make` commands are looked up rather than run (`make test` runs this very file); `json` and `toml` must parse.
+Ports are replaced by free ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PORTS = ("8000", "8001")
+SERVER = re.compile(r"^(ropeway (up|api|worker)|python -m examples)\b", re.MULTILINE)
+FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KNOWN = {"python", "sh", "json", "toml", "text"}
+BLOCK_TIMEOUT_S = 120
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+class Page:
+    """A page being read aloud: its folder, its ports, and the servers that it started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = {port: str(free_port()) for port in PORTS}
+        self._servers: list[subprocess.Popen[bytes]] = []
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._env = {**os.environ, "PATH": path, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "NO_COLOR": "1"}
+
+    def run(self, block: Block) -> None:
+        text = re.sub(r"\b(8000|8001)\b", lambda match: self._ports[match[0]], block.text)
+        getattr(self, f"_run_{block.language}")(text)
+
+    def _run_python(self, text: str) -> None:
+        named = re.match(r"# ([\w/]+\.py)\n", text)
+        if named is None:
+            self._execute([sys.executable, "-c", text])
+        else:
+            (self._folder / named[1]).write_text(text)
+
+    def _run_sh(self, text: str) -> None:
+        if text.startswith("make"):
+            self._look_up_targets(text)
+        elif SERVER.search(text):
+            self._start(text)
+        else:
+            self._execute(["bash", "-euo", "pipefail", "-c", text])
+
+    def _run_json(self, text: str) -> None:
+        json.loads(text)
+
+    def _run_toml(self, text: str) -> None:
+        tomllib.loads(text)
+
+    def _run_text(self, text: str) -> None:
+        """A drawing or a listing: for reading only."""
+
+    def _look_up_targets(self, text: str) -> None:
+        for line in text.splitlines():
+            command = line.split("#")[0].split()
+            result = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, check=False)
+            assert result.returncode == 0, f"{line!r}: {result.stderr.decode()}"
+
+    def _start(self, text: str) -> None:
+        """Start a server block, and wait until its gateway is ready."""
+        for line in text.strip().splitlines():
+            log = (self._folder / f"server-{len(self._servers)}.log").open("wb")
+            command = ["bash", "-c", f"exec {line}"]
+            server = subprocess.Popen(command, cwd=self._folder, env=self._env, stdout=log, stderr=log)
+            self._servers.append(server)
+            port = next((port for port in self._ports.values() if port in line), self._ports["8000"])
+            if not line.startswith("ropeway worker"):
+                self._await_ready(server, int(port), Path(log.name))
+
+    def _await_ready(self, server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        while not is_ready(port):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=0.1)
+            assert server.poll() is None, f"the server ended: {log.read_text()}"
+
+    def _execute(self, command: list[str]) -> None:
+        result = subprocess.run(
+            command, cwd=self._folder, env=self._env, capture_output=True, timeout=BLOCK_TIMEOUT_S, check=False
+        )
+        assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout.decode()}\n{result.stderr.decode()}"
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.send_signal(signal.SIGTERM)
+        for server in self._servers:
+            server.wait(timeout=60)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    page = Page(tmp_path)
+    yield page
+    page.close()
+
+
+def blocks(path: Path) -> list[Block]:
+    return [Block(*match) for match in FENCE.findall(path.read_text())]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_runs(path: Path, page: Page) -> None:
+    """A reader who types a page's blocks, in order, sees no error."""
+    for block in blocks(path):
+        page.run(block)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_says_what_it_is(path: Path) -> None:
+    """Every fence names a language that is run or checked here, so none slips by."""
+    fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    assert {fence.split()[0] if fence else "" for fence in fences[::2]} <= KNOWN
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    """A relative link names a file that is there."""
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_a_wrong_block_fails(page: Page) -> None:
+    """The guard is no formality: a block that ends in an error is reported."""
+    with pytest.raises(AssertionError, match="exit"):
+        page.run(Block("sh", "false\n"))
+    with pytest.raises(AssertionError, match="exit"):
+        page.run(Block("python", "raise SystemExit(3)\n"))
+    with pytest.raises(AssertionError):
+        page.run(Block("sh", "make nonsense\n"))
