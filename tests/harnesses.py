@@ -18,6 +18,9 @@ from ropeway.testing.harness import DurableHarness, Harness, MemoryHarness
 
 __all__ = ["DURABLE", "HARNESSES", "Killed", "SqliteHarness"]
 
+MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where test files live, if there is a disk in memory: thousands of fsyncs prove nothing here, and take minutes."""
+
 
 class Killed(Exception):
     """Raised at a failpoint, in the place of a process that is gone."""
@@ -29,7 +32,7 @@ class _Store:
     def __init__(self, clock: Clock, random: RandomBytes) -> None:
         self.clock = clock
         self.random = random
-        self.home = Path(tempfile.mkdtemp(prefix="ropeway-"))
+        self.home = Path(tempfile.mkdtemp(prefix="ropeway-", dir=MEMORY_DISK))
         self.beside: list[Engine] = []
         self.fatal: str | None = None
         self.image: Path | None = None
@@ -52,7 +55,7 @@ class _Store:
 
     def keep_image(self) -> None:
         """Copy the files as they are: the page cache outlives a killed process, its connections do not."""
-        self.image = Path(tempfile.mkdtemp(prefix="ropeway-"))
+        self.image = Path(tempfile.mkdtemp(prefix="ropeway-", dir=MEMORY_DISK))
         for name in ("jobs.db", "jobs.db-wal"):
             if (self.home / name).exists():
                 shutil.copyfile(self.home / name, self.image / name)

@@ -90,6 +90,7 @@ async def _idle(run: Run) -> Sample:
     streams = run.settings.size(10_000, 200)
     async with serving_site(run, "benchmarks.own.site:app", own_site(run)) as site:
         asked = {**_asked(site, streams, 1, 0.0), "driver": _READERS}
+        await _probe(run, site)
         alone = await _probe(run, site)
         before_kib = site.resident_kib()
         async with run.start("hold", **asked) as holders:

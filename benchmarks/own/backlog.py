@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import uvloop
-from ropeway.engines.connect import connect
 
 from benchmarks.driver import Spec, emit, main
 from benchmarks.measure import cpu_s, resident_kib
+from ropeway import connect
 from ropeway.domain.ids import SEED_BYTES, job_id
 from ropeway.domain.job import DEFAULT_TENANT, NewJob
 from ropeway.domain.lease import Assignment, Commit, LeaseRequest, Outcome

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ropeway.engines.connect import connect
-
+from ropeway import connect
 from ropeway.engines.base import Engine
 
 __all__ = ["opened"]

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
-from ropeway.engines.connect import connect
 
 from benchmarks import work
 from benchmarks.driver import Marks, Spec, drained, emit, main, stopped
@@ -16,12 +15,10 @@ from benchmarks.measure import raise_file_limit, resident_kib, usage
 from benchmarks.own.engine import opened
 from benchmarks.own.tasks import app
 from benchmarks.peers.common import arguments, pings_async, submitted, verbs
-from ropeway.client.client import Client
-from ropeway.client.submitter import Call, call
-from ropeway.client.sync import SyncClient
+from ropeway import Client, SyncClient, Worker, WorkerOptions, connect
+from ropeway.cli.loops import tune_interpreter
+from ropeway.client import Call, call
 from ropeway.engines.base import Engine
-from ropeway.runtime.options import WorkerOptions
-from ropeway.runtime.worker import Worker
 
 __all__: list[str] = []
 
@@ -115,6 +112,7 @@ async def ping(spec: Spec) -> Mapping[str, Any]:
 async def _working(engine: Engine, spec: Spec) -> AsyncIterator[Worker]:
     """A worker on this engine until the end of the block."""
     raise_file_limit()
+    tune_interpreter()  # as `ropeway worker` does
     slots = spec.get("slots", 1_000)
     worker = Worker(app, engine, WorkerOptions(concurrency=slots, threads=slots))
     running = asyncio.create_task(worker.run())

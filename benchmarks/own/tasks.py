@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import work
-from ropeway.runtime.registry import App
+from ropeway import App
 
 __all__ = ["app"]
 

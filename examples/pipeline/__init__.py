@@ -1,0 +1,1 @@
+"""4,000 blocking requests in flight on one machine: `python -m examples.pipeline`."""

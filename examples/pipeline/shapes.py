@@ -11,6 +11,8 @@ __all__ = [
     "DatabaseStats",
     "Efficiency",
     "Point",
+    "Problem",
+    "ProcessLine",
     "ProcessRequest",
     "ProcessUse",
     "QueueStatus",
@@ -48,6 +50,26 @@ class Accepted(msgspec.Struct, frozen=True):
     status: str
     replayed: bool
     links: dict[str, str]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why something was refused: RFC 9457, as Ropeway's own routes tell it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    param: str | None = None
+
+
+class ProcessLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to one line of an NDJSON `POST /process`, in its line's place."""
+
+    status: int
+    request: Accepted | None = None
+    problem: Problem | None = None
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -148,8 +170,9 @@ class Efficiency(msgspec.Struct, frozen=True):
     """`GET /thread-efficiency`. A request has `threads_per_request` threads while both its steps run, then one.
 
     Attributes:
-        in_use: threads that run a step now.
+        in_use: threads that run a step now: at most two for each request in flight, and no more than are alive.
         total: threads that the workers may have: slots x threads a request.
+        alive: threads that there are, busy or idle for less than 10 s.
         percent: in_use of total. in_flight_percent: requests in flight of all slots.
         processes: workers of this machine and the gateway, where the kernel tells of them.
     """
@@ -157,6 +180,7 @@ class Efficiency(msgspec.Struct, frozen=True):
     in_use: int
     total: int
     percent: float
+    alive: int
     in_flight: int
     slots: int
     in_flight_percent: float

@@ -119,6 +119,37 @@ def test_closing_ends_the_thread() -> None:
     assert set(threading.enumerate()) <= before
 
 
+def test_whoever_waits_when_the_client_is_closed_is_told() -> None:
+    """A call in another thread ends with an error that says so: it does not wait for ever."""
+    engine = MemoryEngine()
+    client = SyncClient(engine)
+    Blocking(client, engine)
+    job = client.submit(GREET, "Ada")
+    with ThreadPoolExecutor(1) as threads:
+        events = job.events()
+        next(events)
+        waiting = threads.submit(lambda: next(events))
+        while not engine.listens(f"job:{job.id}"):
+            pass
+        client.close()
+        with pytest.raises(EngineUnavailable, match="closed"):
+            waiting.result()
+
+
+def test_after_a_fork_a_used_client_says_so() -> None:
+    """Its thread stayed in the parent: waiting for it would be for ever."""
+    with SyncClient(MemoryEngine()) as client:
+        client.queues()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                client.queues()
+            except InvalidRequest:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def test_a_target_that_leads_nowhere_is_refused_at_once() -> None:
     """Not at the first call, far from the mistake."""
     with pytest.raises(InvalidRequest):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from harnesses import HARNESSES
 
+from harnesses import HARNESSES
 from ropeway.testing.conformance import Check, checks_for, run
 from ropeway.testing.harness import Harness
 

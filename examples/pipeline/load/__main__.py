@@ -25,6 +25,8 @@ def main(
     url: Annotated[str, typer.Option(help="Where the pipeline is served.")] = "http://127.0.0.1:8001",
     requests: Annotated[int, typer.Option(min=1, help="Requests in all.")] = 1_000,
     concurrency: Annotated[int, typer.Option(min=1, max=5_000, help="Submits under way at once.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Requests in one submit, as NDJSON above 1.")] = 1,
+    together: Annotated[bool, typer.Option(help="Hold the line until all are submitted: all start at once.")] = False,
     text: Annotated[
         str, typer.Option(help="What each request processes; its number is added.")
     ] = "the quick brown fox",
@@ -34,7 +36,7 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Submit requests as fast as they are accepted, watch them go through, ask after every one, and report."""
-    plan = Plan(url, requests, concurrency, run_id or f"load-{secrets.token_hex(4)}", text, stall)
+    plan = Plan(url, requests, concurrency, run_id or f"load-{secrets.token_hex(4)}", batch, together, text, stall)
     with _progress(requests, quiet=json) as show:
         try:
             report = asyncio.run(load(plan, show))
@@ -82,7 +84,10 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     yield "throughput", f"{report.throughput:,.0f} requests/s over {report.elapsed_s:.2f} s"
     yield "submitting", f"{report.submit_s:.2f} s; POST to 202: {_spread(report.accepting, 1000, 'ms')}"
     yield "created to done", _spread(report.latency, 1, "s")
-    yield "started to done", f"{_spread(report.processing, 1, 's')}; {report.added_s * 1000:.0f} ms beyond its steps"
+    yield (
+        "started to done",
+        f"{_spread(report.processing, 1, 's')}; {report.added_s * 1000:.0f} ms beyond its longer step",
+    )
     if report.tracking_cpu_s is not None and report.tracking_percent is not None:
         cost = f"{report.tracking_cpu_s * 1e6:,.0f} us of CPU a request"
         yield "tracking", f"{cost}, {report.tracking_percent:.3f} % of its processing time"

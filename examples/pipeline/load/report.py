@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True):
         repeated: asked again because the server did not answer.
         throughput: requests ended a second, from the first one's creation to the last one's end.
         accepting: from POST to 202, as the client saw it. latency: from creation to end. processing: from start to end.
-        added_s: mean of processing beyond the request's own steps: starting threads, waiting for a core, committing.
+        added_s: mean of processing beyond the request's longer step: starting threads, waiting for a core, committing.
         tracking_percent: CPU of one request, in percent of its processing time.
     """
 
@@ -99,6 +99,15 @@ class Tally:
         """Requests ended since the test began, as the queue's own counters tell it."""
         return self.seen.finished - self.first.finished if self.seen and self.first else 0
 
+    def answered(self, request_id: str, status: int, seconds: float, body: bytes) -> None:
+        """A submit was answered with this status."""
+        if status == 202:
+            self.accept(request_id, seconds)
+        elif status in (429, 503):
+            self.refused += 1
+        else:
+            self.trouble(f"POST /process answered {status}: {body[:200].decode(errors='replace')}")
+
     def accept(self, request_id: str, seconds: float) -> None:
         self.accepted_ids.append(request_id)
         self.accepting_s.append(seconds)
@@ -142,7 +151,7 @@ def report_of(tally: Tally, before: Efficiency, after: Efficiency) -> Report:
         accepting=percentiles(tally.accepting_s),
         latency=percentiles([_between(status.created, status.completed) for status in done]),
         processing=percentiles(processing),
-        added_s=_mean([(status.processing_time or 0) - (status.steps_time or 0) for status in done]),
+        added_s=_mean([(status.processing_time or 0) - _longest_step_s(status) for status in done]),
         tracking_cpu_s=cpu_s,
         tracking_percent=None if cpu_s is None or not mean_s else 100 * cpu_s / mean_s,
         rss_bytes=sum(process.rss_bytes for process in after.processes) or None,
@@ -181,6 +190,10 @@ def _span_s(ended: Sequence[RequestStatus]) -> float:
 def _between(start: str, end: str | None) -> float:
     """Seconds between two instants."""
     return (datetime.fromisoformat(end or start) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _longest_step_s(status: RequestStatus) -> float:
+    return max((step.seconds for step in (status.step_1, status.step_2) if step is not None), default=0.0)
 
 
 def _mean(values: Sequence[float]) -> float:

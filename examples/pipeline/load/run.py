@@ -10,13 +10,18 @@ from typing import TypeVar
 
 import msgspec
 
+from examples.pipeline.http import NDJSON
 from examples.pipeline.load.http import Answer, Pool
 from examples.pipeline.load.report import Report, Sample, Tally, report_of
-from examples.pipeline.shapes import Efficiency, ProcessRequest, QueueStatus, RequestStatus
+from examples.pipeline.settings import QUEUE
+from examples.pipeline.shapes import Efficiency, ProcessLine, ProcessRequest, QueueStatus, RequestStatus
 
 __all__ = ["Plan", "load"]
 
 T = TypeVar("T")
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+_decode_lines = msgspec.json.Decoder(ProcessLine).decode_lines
 
 WATCH_S = 0.2  # between two looks at the queue
 AGAIN_S = 0.25  # before a request is repeated that the server did not answer
@@ -31,6 +36,8 @@ class Plan(msgspec.Struct, frozen=True):
         requests: how many in all.
         concurrency: submits under way at once, each on its own connection.
         run_id: the requests are called `<run_id>-<n>`, so that a submit can be repeated and makes one request.
+        batch: requests in one submit; above 1 they travel as NDJSON.
+        together: hold the line until all are submitted, so that they start at once.
         text: what each is to process.
         stall_s: give up when nothing has moved for so many seconds. A server that is restarted meanwhile is waited for.
     """
@@ -39,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True):
     requests: int
     concurrency: int
     run_id: str
+    batch: int = 1
+    together: bool = False
     text: str = "the quick brown fox"
     stall_s: float = 60.0
 
@@ -49,10 +58,8 @@ async def load(plan: Plan, show: Callable[[Tally], None]) -> Report:
     tally = Tally(plan.requests)
     try:
         before = await _efficiency(pool)
-        began_s = time.perf_counter()
         async with _watching(pool, tally, show):
-            await _each(plan, range(plan.requests), lambda n: _submit(pool, plan, tally, n))
-            tally.submit_s = time.perf_counter() - began_s
+            await _submit_all(pool, plan, tally)
             await _drained(plan, tally)
         await _each(plan, tally.accepted_ids, lambda request_id: _follow(pool, plan, tally, request_id))
         show(tally)
@@ -61,19 +68,52 @@ async def load(plan: Plan, show: Callable[[Tally], None]) -> Report:
         pool.close()
 
 
-async def _submit(pool: Pool, plan: Plan, tally: Tally, number: int) -> None:
-    request_id = f"{plan.run_id}-{number}"
-    body = msgspec.json.encode(ProcessRequest(text=f"{plan.text} {number}", id=request_id))
+async def _submit_all(pool: Pool, plan: Plan, tally: Tally) -> None:
+    began_s = time.perf_counter()
+    submit = _submit_one if plan.batch == 1 else _submit_many
+    starts = range(0, plan.requests, plan.batch)
+    if plan.together:
+        await _tell_queue(pool, "pause")
+    try:
+        await _each(plan, starts, lambda n: submit(pool, plan, tally, range(n, min(n + plan.batch, plan.requests))))
+    finally:
+        if plan.together:
+            await _tell_queue(pool, "resume")
+    tally.submit_s = time.perf_counter() - began_s
+
+
+async def _tell_queue(pool: Pool, verb: str) -> None:
+    answer = await pool.request("POST", f"/v1/queues/{QUEUE}/{verb}")
+    if answer.status != 200:
+        raise ConnectionError(f"cannot {verb} the queue: {answer.status} {answer.body[:200].decode(errors='replace')}")
+
+
+async def _submit_one(pool: Pool, plan: Plan, tally: Tally, numbers: range) -> None:
+    request = _request(plan, numbers[0])
+    body = msgspec.json.encode(request)
     began_s = time.perf_counter()
     answer = await _persistently(plan, tally, lambda: pool.request("POST", "/process", body))
+    if answer is not None:
+        tally.answered(str(request.id), answer.status, time.perf_counter() - began_s, answer.body)
+
+
+async def _submit_many(pool: Pool, plan: Plan, tally: Tally, numbers: range) -> None:
+    requests = [_request(plan, number) for number in numbers]
+    body = _encode_lines(requests)
+    began_s = time.perf_counter()
+    answer = await _persistently(plan, tally, lambda: pool.request("POST", "/process", body, NDJSON))
     if answer is None:
         return
-    if answer.status == 202:
-        tally.accept(request_id, time.perf_counter() - began_s)
-    elif answer.status in (429, 503):
-        tally.refused += 1
-    else:
+    if answer.status != 200:
         tally.trouble(f"POST /process answered {answer.status}: {answer.body[:200].decode(errors='replace')}")
+        return
+    seconds = time.perf_counter() - began_s
+    for request, line in zip(requests, _decode_lines(answer.body), strict=True):
+        tally.answered(str(request.id), line.status, seconds, answer.body)
+
+
+def _request(plan: Plan, number: int) -> ProcessRequest:
+    return ProcessRequest(text=f"{plan.text} {number}", id=f"{plan.run_id}-{number}")
 
 
 async def _follow(pool: Pool, plan: Plan, tally: Tally, request_id: str) -> None:

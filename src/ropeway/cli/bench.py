@@ -18,6 +18,7 @@ from rich.table import Table
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.options import JsonLines
 from ropeway.cli.output import err, lines_wanted, out, write_line
+from ropeway.cli.teaching import help_text
 from ropeway.client import Client, call
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.queue import QueueChange
@@ -25,7 +26,17 @@ from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
 from ropeway.runtime import App, Worker, WorkerOptions
 
-__all__ = ["Figure", "bench"]
+__all__ = ["BENCH_HELP", "Figure", "bench"]
+
+BENCH_HELP = help_text(
+    "Measure an engine here: submits alone and in bulk, a worker that drains them, the time from submit to result.",
+    "The jobs do nothing, so the figures are Ropeway's own. Results are stored and events written; nothing is skipped.",
+    examples=(
+        "ropeway bench",
+        "ropeway bench --dir /var/lib       # the disk that the engine will live on",
+        "ropeway bench --engine memory --jobs 100000",
+    ),
+)
 
 QUEUE = "bench"
 LONE_SHARE = 20  # one job in so many is submitted alone, and run alone for the latencies
@@ -60,15 +71,6 @@ def bench(
     jobs: Annotated[int, typer.Option(min=100, max=1_000_000, help="Jobs to submit and run.")] = 20_000,
     json: JsonLines = None,
 ) -> None:
-    """Measure an engine here: submits alone and in bulk, a worker that drains them, and the time from submit to result.
-
-    The jobs do nothing, so the figures are Ropeway's own. Results are stored, events written, nothing is skipped.
-
-    \b
-    ropeway bench
-    ropeway bench --dir /var/lib            # the disk that your engine will live on
-    ropeway bench --engine memory --jobs 100000
-    """
     kind = engine.removesuffix(":")
     if kind not in ("sqlite", "memory"):
         raise InvalidRequest(f"bench measures sqlite or memory, not {engine!r}")

@@ -13,22 +13,22 @@ from ropeway.cli.engine import engine_file, with_engine
 from ropeway.cli.exits import Exit
 from ropeway.cli.options import Config, EngineUrl, JsonLines
 from ropeway.cli.output import lines_wanted, out, write_line
+from ropeway.cli.teaching import help_text
 from ropeway.config import load_settings
 from ropeway.domain.errors import RopewayError
 from ropeway.engines.base import Engine
 
-__all__ = ["doctor"]
+__all__ = ["DOCTOR_HELP", "doctor"]
+
+DOCTOR_HELP = help_text(
+    "Look at this machine and at the engine, and say what to change. Exit code 1 when something is bad.",
+    examples=("ropeway doctor", "ropeway doctor --engine sqlite:///var/lib/ropeway.db"),
+)
 
 _MARKS = {"ok": ("ok", "green"), "warn": ("look", "yellow"), "fail": ("bad", "red")}
 
 
 def doctor(engine: EngineUrl = None, json: JsonLines = None, config: Config = None) -> None:
-    """Look at this machine and at the engine, and say what to change. Exit code 1 when something is bad.
-
-    \b
-    ropeway doctor
-    ropeway doctor --engine sqlite:/var/lib/ropeway.db
-    """
     url = load_settings({"engine": engine}, path=config).engine
     findings = [*python_findings(), *limit_findings(), *_engine_findings(url)]
     if lines_wanted(json):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from ropeway.cli.network import CannotListen
 from ropeway.client import GatewayRefused
 from ropeway.domain.errors import (
     EngineUnavailable,
@@ -23,6 +24,7 @@ from ropeway.domain.errors import (
     TaskNotFound,
     WaitTimeout,
 )
+from ropeway.runtime import ResourceFailed
 
 __all__ = ["CODES_HELP", "Exit", "exit_of", "message_of"]
 
@@ -37,13 +39,14 @@ class Exit(IntEnum):
     not_found = 4
     refused = 5
     timed_out = 6
+    no_start = 7
     interrupted = 130
 
 
 CODES_HELP = (
     "Exit codes: 0 done; 1 the job failed or was cancelled; 2 the command or its input is wrong; 3 engine or gateway "
     "out of reach; 4 no such job or task; 5 refused (queue full, job still live, key used before); 6 the wait ended "
-    "before the job; 130 interrupted."
+    "before the job; 7 the application or the server could not start; 130 interrupted."
 )
 
 _EXITS: tuple[tuple[type[RopewayError], Exit], ...] = (
@@ -57,6 +60,8 @@ _EXITS: tuple[tuple[type[RopewayError], Exit], ...] = (
     (JobPurged, Exit.not_found),
     (TaskNotFound, Exit.not_found),
     (WaitTimeout, Exit.timed_out),
+    (CannotListen, Exit.no_start),
+    (ResourceFailed, Exit.no_start),
     (RopewayError, Exit.refused),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -56,6 +57,7 @@ class Follower:
         self._wrote_output = False
         self._at_line_start = True
         self._aside: Console = err()
+        self._both_seen = sys.stdout.isatty() and self._aside.is_terminal
 
     def show(self, event: EventBody) -> None:
         """Write one event."""
@@ -81,19 +83,23 @@ class Follower:
         self._wrote_output = True
         self._at_line_start = text.endswith("\n")
 
+    def _end_line(self) -> None:
+        if not self._at_line_start:
+            write_text("\n")
+            self._at_line_start = True
+
     def _finish(self, data: dict[str, Any]) -> None:
         """What was streamed stands already; what was not is written whole."""
         if not self._wrote_output:
             self._write(_whole_text(data.get("output")))
-        if not self._at_line_start:
-            write_text("\n")
+        self._end_line()
         run_s = (data.get("timings") or {}).get("run")
         self._note("succeeded" + (f" in {run_s:g} s" if run_s is not None else ""), "green")
 
     def _note(self, text: str, style: str) -> None:
-        if not self._at_line_start:
-            write_text("\n")
-            self._at_line_start = True
+        """Beside the output, never in it: only a terminal, where both are seen together, gets a line's end for it."""
+        if self._both_seen:
+            self._end_line()
         self._aside.print(text, style=style, markup=False)
 
 

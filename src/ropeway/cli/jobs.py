@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ropeway.cli.exits import Exit
 from ropeway.cli.follow import follow_job
 from ropeway.cli.options import Config, EngineUrl, GatewayUrl, JsonLines, with_client
 from ropeway.cli.output import ago, lines_wanted, out, state_text, write_line
+from ropeway.cli.teaching import help_text
 from ropeway.client import Client, JobBody, JobHandle
 from ropeway.client.submitter import OptionChanges
 from ropeway.domain.errors import InvalidRequest
@@ -28,16 +29,32 @@ app = typer.Typer(no_args_is_help=True, help="Submit, list, show, follow and cha
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")]
 
-SUBMIT_HELP = """Submit one job.
-
-    ropeway jobs submit greet --input '{"name": "Ada"}'             prints the job's id
-    ropeway jobs submit chat -i @messages.json --follow             streams its output as it is made
-    echo '{"name": "Ada"}' | ropeway jobs submit greet -i -         input from a pipe
-    ropeway jobs submit report --priority low --delay 3600 --key report-2026-11
-
-On a terminal, --follow writes the output alone on stdout and all else on stderr; on a pipe it writes each event as a
-line of JSON. Exit code 1 tells that the job failed.
-"""
+SUBMIT_HELP = help_text(
+    "Submit one job.",
+    "On a terminal, --follow writes the output alone on stdout and all else on stderr; on a pipe it writes each event "
+    "as a line of JSON. Exit code 1 tells that the job failed.",
+    examples=(
+        """ropeway jobs submit greet --input '{"name": "Ada"}'    # prints the job's id""",
+        "ropeway jobs submit chat -i @messages.json --follow    # streams its output",
+        """echo '{"name": "Ada"}' | ropeway jobs submit greet -i -""",
+        "ropeway jobs submit report --priority low --delay 3600 --key report-2026-11",
+    ),
+)
+TAIL_HELP = help_text(
+    "Follow a job from its beginning, or from where you were, to its end.",
+    examples=("ropeway jobs tail job_018f…", "ropeway jobs tail job_018f… --after 1764000000000-17"),
+)
+LIST_HELP = help_text(
+    "List jobs, newest first.",
+    examples=(
+        "ropeway jobs list --state failed --task chat",
+        "ropeway jobs list --limit 100000 --json | jq .error.code | sort | uniq -c",
+    ),
+)
+SHOW_HELP = help_text(
+    "Show a job: where it stands, its input, output, error and times.",
+    examples=("ropeway jobs show job_018f… --wait 60      # 1: it failed; 6: it goes on",),
+)
 
 
 @app.command(help=SUBMIT_HELP)
@@ -88,7 +105,7 @@ def submit(
     raise typer.Exit(with_client(engine, url, config, work))
 
 
-@app.command()
+@app.command(help=TAIL_HELP)
 def tail(
     job_id: JobId,
     after: Annotated[str | None, typer.Option(metavar="EVENT", help="Go on after this event id.")] = None,
@@ -97,10 +114,6 @@ def tail(
     url: GatewayUrl = None,
     config: Config = None,
 ) -> None:
-    """Follow a job from its beginning, or from where you were, to its end.
-
-    ropeway jobs tail job_018f… --after 1764000000000-17
-    """
     lines = lines_wanted(json)
 
     async def work(client: Client) -> Exit:
@@ -109,7 +122,7 @@ def tail(
     raise typer.Exit(with_client(engine, url, config, work))
 
 
-@app.command("list")
+@app.command("list", help=LIST_HELP)
 def list_(
     state: Annotated[list[str] | None, typer.Option(help="queued, running, failed, …; may be given again.")] = None,
     queue: Annotated[str | None, typer.Option()] = None,
@@ -121,28 +134,30 @@ def list_(
     url: GatewayUrl = None,
     config: Config = None,
 ) -> None:
-    """List jobs, newest first.
-
-    ropeway jobs list --state failed --task chat
-    ropeway jobs list --limit 100000 --json | jq .error.code | sort | uniq -c
-    """
     lines = lines_wanted(json)
 
     async def work(client: Client) -> None:
-        table = Table("job", "task", "queue", "state", "attempt", "age", "tags", box=None)
+        table = Table(
+            Column("job", no_wrap=True, min_width=36), box=None, pad_edge=False, padding=(0, 1)
+        )  # an id is there to be copied
+        table.add_column("state", no_wrap=True, min_width=9)
+        table.add_column("run", no_wrap=True, min_width=3)
+        table.add_column("age", no_wrap=True, min_width=3)
+        for name in ("task", "queue", "tags"):
+            table.add_column(name, overflow="fold")
         async for job in client.find(state=state or (), queue=queue, task=task, tag=tag, limit=limit):
             if lines:
-                write_line(job)
+                write_line(msgspec.structs.replace(job, input=msgspec.UNSET, output=msgspec.UNSET))  # not fetched
             else:
                 tags = ", ".join(job.tags)
-                table.add_row(job.id, job.task, job.queue, state_text(job), str(job.attempt), _age(job), tags)
+                table.add_row(job.id, state_text(job), str(job.attempt), _age(job), job.task, job.queue, tags)
         if not lines:
             out().print(table if table.row_count else "no such jobs")
 
     with_client(engine, url, config, work)
 
 
-@app.command()
+@app.command(help=SHOW_HELP)
 def show(
     job_id: JobId,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait so long for its end first.")] = None,
@@ -151,10 +166,6 @@ def show(
     url: GatewayUrl = None,
     config: Config = None,
 ) -> None:
-    """Show a job: where it stands, its input, output, error and times.
-
-    ropeway jobs show job_018f… --wait 60      # exit code 1 when it failed, 6 when it goes on after all
-    """
     lines = lines_wanted(json)
 
     async def work(client: Client) -> None:

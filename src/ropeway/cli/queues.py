@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ropeway.cli.options import Config, EngineUrl, GatewayUrl, JsonLines, with_client
@@ -64,9 +64,9 @@ def _write(queues: list[QueueBody], lines: bool) -> None:
         for queue in queues:
             write_line(queue)
         return
-    table = Table("queue", "state", box=None)
+    table = Table("queue", Column("state", no_wrap=True), box=None, pad_edge=False, padding=(0, 1))
     for name in ("queued", "scheduled", "running", "succeeded", "failed", "cancelled", "oldest"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for queue in queues:
         state = Text("paused", style="yellow") if queue.paused else Text("open", style="green")
         counts = (queue.queued, queue.scheduled, queue.running, queue.succeeded, queue.failed, queue.cancelled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import ModuleType
 from ropeway.domain.errors import InvalidRequest
 from ropeway.runtime.registry import App
 
-__all__ = ["load_app"]
+__all__ = ["check_target", "load_app"]
 
 DEFAULT_NAME = "app"
 
@@ -21,12 +22,21 @@ def load_app(target: str) -> App:
 
     Raises InvalidRequest with what is wrong and the remedy: no such module, an error inside it, no such name, no App.
     """
+    check_target(target)
     module_name, _, name = target.partition(":")
+    return _app_in(_import(module_name), name or DEFAULT_NAME)
+
+
+def check_target(target: str) -> None:
+    """What can be said of MODULE:APP without running any of it. Raises InvalidRequest as `load_app` does."""
+    module_name = target.partition(":")[0]
     _check_form(target, module_name)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    return _app_in(_import(module_name), name or DEFAULT_NAME)
+    package = module_name.partition(".")[0]
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        raise InvalidRequest(_not_found(package))
 
 
 def _check_form(target: str, module_name: str) -> None:

@@ -6,6 +6,7 @@ Times are RFC 3339 UTC, durations are seconds. Requests forbid unknown fields; a
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -141,6 +142,7 @@ def request_json(request: JobRequest) -> bytes:
     return msgspec.json.encode(body)
 
 
+@lru_cache(maxsize=1024)  # the events and jobs of one moment share it
 def timestamp(at_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

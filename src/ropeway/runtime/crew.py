@@ -103,7 +103,7 @@ class Crew:
             group.rooms = (*group.rooms, commit_room)
         self._groups = groups
         self.poller = Poller(engine, self.sessions, groups, self._name, self.executor.start, jitter)
-        self.sessions.opened.append(lambda _: self.poller.poke())
+        self.sessions.opened.append(lambda _: self.poller.refresh())
         self.keeper = Keeper(engine.renewer(), self.sessions, inbox, clock, options.session_ttl_ms)
         self.upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock) if options.upkeep else None
 

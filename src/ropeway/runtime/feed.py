@@ -7,6 +7,7 @@ the slower the engine answers, the more go out together. All state is the loop's
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ class Feed:
     __slots__ = (
         "_clean_call",
         "_drafts",
+        "_emitted",
         "_flying",
         "_flying_items",
         "_next_seq",
@@ -59,6 +61,7 @@ class Feed:
         self.attempt = attempt
         self._outlet = outlet
         self._next_seq = attempt.assignment.next_seq
+        self._emitted = itertools.count(1)  # ahead of the pieces by what threads have posted; one step is atomic
         self._pieces: list[str] = []  # every item of the output, as JSON
         self._text: list[str] = []  # the last of them: strings that no draft holds yet
         self._text_only = True
@@ -81,10 +84,11 @@ class Feed:
         """
         piece = encode_output(item)
         self._check_open()
+        emitted = next(self._emitted)
         if self._outlet.inbox.here:
             self._add(piece, isinstance(item, str))
             return
-        if self.full:
+        if emitted - self._saved_items > BOUND_ITEMS:
             self._wait_in_thread()
         self._outlet.inbox.post(self._add, piece, isinstance(item, str))
 

@@ -1,7 +1,8 @@
 """Threads for blocking code: they grow to thousands when code really blocks, and end when they have nothing to do.
 
-1. A thread is started only when what waits would take longer than a few ms at the present pace: a flood of calls that
-   return at once is served by a handful, 4,000 sleeping ones get their 4,000.
+1. A thread is started only when all there are stand inside a call, and what waits would take longer than a few ms at
+   the present pace. A flood of calls that return at once is served by a handful, also on a busy machine, where idle
+   threads only wait for a core; 4,000 sleeping calls get their 4,000.
 2. The stack is large on purpose. It is address space: 4,000 waiting threads take 17 KiB of memory each with 64 KiB of
    stack and with 1792 KiB alike. But with 256 KiB a recursion through C (`sorted(key=...)`, `repr`, SQLite) kills the
    process where it should raise RecursionError; below 1792 KiB some still did. From 2 MiB on, a system that gives huge
@@ -68,6 +69,7 @@ class ThreadPool:
         self._peak = 0
         self._started = 0
         self._taken = 0  # roughly: counted without a lock, and read only to judge the pace
+        self._inside: set[int] = set()  # threads in a call
         self._wanted = threading.Event()
         self._grower: threading.Thread | None = None
         self._closed = False
@@ -110,10 +112,14 @@ class ThreadPool:
     # -- threads
 
     def _serve(self) -> None:
+        me = threading.get_ident()
         while (call := self._next()) is not None:
             self._taken += 1
-            self._inbox.post(self._returned, call.then, call.arg, call.run(call.arg))
-            del call  # an idle thread holds on to nothing
+            self._inside.add(me)
+            result = call.run(call.arg)
+            self._inside.discard(me)
+            self._inbox.post(self._returned, call.then, call.arg, result)
+            del call, result  # an idle thread holds on to nothing
 
     def _next(self) -> _Call | None:
         """The next call; None when this thread is to end, which it then has in the books."""
@@ -151,11 +157,11 @@ class ThreadPool:
                 self._look()
 
     def _look(self) -> None:
-        """Start threads if what waits would wait for too long at the pace of this look: as many as there are."""
+        """Start as many threads as there are, if these are all held up and the pace of this look is too slow."""
         before = self._taken
         time.sleep(LOOK_S)
         waiting = self._calls.qsize()
-        if waiting <= (self._taken - before) * PATIENCE_LOOKS:
+        if len(self._inside) < self._alive or waiting <= (self._taken - before) * PATIENCE_LOOKS:
             return
         for _ in range(min(max(self._alive, AT_ONCE), waiting, self.limit - self._alive)):
             if not self._start():
@@ -170,7 +176,7 @@ class ThreadPool:
             ours = threading.stack_size(self._stack_bytes)
             try:
                 thread.start()
-            except RuntimeError:
+            except (RuntimeError, MemoryError):
                 self._alive -= 1
                 self._give_up_growing()
                 return False

@@ -57,7 +57,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """A worker at this moment.
 
     `state` is starting, ready, busy, draining or ended. `running` counts attempts whose code runs, `committing` the
-    outcomes that the engine has not acknowledged. `threads_busy` includes `threads_abandoned`, whose jobs were given up.
+    outcomes that the engine has not acknowledged. `threads_abandoned`, whose jobs were given up, are busy too.
     `outcomes` counts ended attempts since the start by the state that their jobs came to: `queued` was released, or is
     tried again at once, `scheduled` is tried again later, `lost` was not ours any more.
     """

@@ -49,7 +49,13 @@ class Poller:
         self._stopped = False
 
     def poke(self) -> None:
-        """Room became free, or there is a session again. In the loop."""
+        """Room became free. In the loop."""
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Look everywhere again: under a new session, since one that the engine has forgotten gets nothing."""
+        for group in self._groups:
+            group.hungry = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -69,13 +75,12 @@ class Poller:
         """Mark queues that may hold work again. Until cancelled."""
         topics = {f"queue:{queue}": group for group in self._groups for queue in group.queues}
         with self._engine.listen(*topics) as hints:
-            for group in self._groups:
-                group.hungry = True  # what came before we listened
+            self.refresh()  # for what came before we listened
             while True:
-                self._wake.set()
                 heard = await hints.wait(SAFETY_POLL_S) or topics.keys()
                 for topic in heard:
                     topics[topic].hungry = True
+                self._wake.set()
 
     async def _fill(self, group: Group) -> None:
         """Lease for these queues until the room or the work is at an end."""

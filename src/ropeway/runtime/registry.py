@@ -149,7 +149,7 @@ class App:
             signature,
             name=name,
             queue=check_name("queue", settings.get("queue", "default")),
-            priority=_priority(settings.get("priority", Priority.normal)),
+            priority=_priority(name, settings.get("priority", Priority.normal)),
             options=_options(name, settings),
             concurrency=_at_least_one(name, "concurrency", settings.get("concurrency")),
         )
@@ -172,8 +172,12 @@ def _check_run(task: str, kind: Kind, run: str | None) -> None:
         raise TypeError(f"task '{task}' is a {kind} and cannot run on the {run}: {remedy}")
 
 
-def _priority(priority: Priority | str) -> Priority:
-    return priority if isinstance(priority, Priority) else Priority[priority]
+def _priority(task: str, priority: Priority | str) -> Priority:
+    if isinstance(priority, Priority):
+        return priority
+    if priority not in Priority.__members__:
+        raise ValueError(f"task '{task}': priority is low, normal or high, not {priority!r}")
+    return Priority[priority]
 
 
 def _options(task: str, settings: TaskSettings) -> JobOptions:

@@ -16,6 +16,7 @@ EMPTY: Final = inspect.Parameter.empty
 
 _STREAMS = (AsyncIterable, AsyncIterator, Iterable, Iterator)
 _CONTEXT_NAME = "ctx"
+_UNREADABLE = (NameError, AttributeError, TypeError, SyntaxError)
 _BY_NAME = frozenset({inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY})
 
 
@@ -135,12 +136,10 @@ def _is_context(fn: Callable[..., Any], parameter: inspect.Parameter, names: Map
         return True
     annotation = parameter.annotation
     if isinstance(annotation, str):
-        if annotation.rpartition(".")[2] != Context.__name__:
-            return False
         try:
             annotation = _resolve(fn, annotation, names)
-        except NameError:  # imported for type checkers only
-            return True
+        except _UNREADABLE:  # it may be imported for type checkers only
+            return str(annotation).rpartition(".")[2] == Context.__name__
     return isinstance(annotation, type) and issubclass(annotation, Context)
 
 
@@ -152,7 +151,7 @@ def _field(task: str, fn: Callable[..., Any], parameter: inspect.Parameter, name
     annotation = Any if parameter.annotation is EMPTY else parameter.annotation
     try:
         resolved = _resolve(fn, annotation, names)
-    except NameError as error:
+    except _UNREADABLE as error:
         raise TypeError(
             f"task '{task}': the type of '{parameter.name}' cannot be read ({error}): define or import it above the "
             f"task; if '{parameter.name}' is a resource, declare it with @app.resource above the task"
@@ -166,7 +165,7 @@ def _returns(task: str, fn: Callable[..., Any], kind: Kind, names: Mapping[str, 
         return Any
     try:
         resolved = _resolve(fn, annotation, names)
-    except NameError as error:
+    except _UNREADABLE as error:
         raise TypeError(
             f"task '{task}': its return type cannot be read ({error}): define or import it above"
         ) from error

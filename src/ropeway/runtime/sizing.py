@@ -31,8 +31,11 @@ THREADS_PER_PROCESS = 2_500  # measured: 4,000 threads start in 1 s, 8,000 in 4 
 TASKS_PER_PROCESS = 20_000  # coroutines on one loop, as the benchmarks run them
 MAPS_PER_THREAD = 3  # measured: stack, guard page and arena, against vm.max_map_count
 FALLBACK_THREAD_BYTES = 32 * 1024  # twice what a bare thread takes on Linux, where it cannot be measured
-TASK_BYTES = 8 * 1024  # a coroutine with its context, task and timer
-PROCESS_BYTES = 48 * 1024**2  # a worker or gateway of Ropeway before its first job
+TASK_BYTES = 8 * 1024  # a coroutine with its context, task and timer: measured with 7,000 of them in a worker
+BLOCKING_JOB_BYTES = 16 * 1024  # measured beside the threads of 1,000 blocking jobs in a worker
+ASYNC_JOB_BYTES = 2 * 1024
+PROCESS_BYTES = 58 * 1024**2  # measured: a worker, gateway or supervisor of Ropeway before its first job
+BESIDE_WORKERS = 2  # a gateway and a supervisor
 UNLIMITED = 1 << 60  # what cgroup v1 writes for "no limit" is near 2^63
 
 PROBE = """
@@ -89,7 +92,7 @@ class Need(msgspec.Struct, frozen=True):
     blocking: bool = True
     threads: int = 1
     cpu_s: float = 0.001
-    own_bytes: int = 8 * 1024
+    own_bytes: int = BLOCKING_JOB_BYTES
 
     def __post_init__(self) -> None:
         if not (self.seconds > 0 and self.cpu_s > 0 and self.threads >= 1 and self.own_bytes >= 0):
@@ -123,7 +126,7 @@ def advise(
     *,
     threads_per_job: int = 1,
     cpu_s_per_job: float = 0.001,
-    job_bytes: int = 8 * 1024,
+    job_bytes: int | None = None,
     thread_bytes: int = FALLBACK_THREAD_BYTES,
     process_bytes: int = PROCESS_BYTES,
     threads: int = UNLIMITED,
@@ -134,7 +137,8 @@ def advise(
 
     Args:
         memory_bytes, cores, threads, threads_per_process: as `read_machine()` tells them, or of a machine to buy.
-        threads_per_job, cpu_s_per_job, job_bytes: as in `Need`.
+        threads_per_job, cpu_s_per_job: as in `Need`.
+        job_bytes: memory of one job beside its threads; None takes what small jobs were measured to need.
         thread_bytes: resident bytes of a waiting thread; `measure_thread_bytes()` finds them.
         process_bytes: resident bytes of a worker before its first job.
         wanted: jobs in flight that are enough; None asks for as many as the machine bears.
@@ -142,21 +146,23 @@ def advise(
     Raises:
         ValueError: a number is out of range, or the memory does not hold a single worker.
     """
+    if job_bytes is None:
+        job_bytes = BLOCKING_JOB_BYTES if blocking else ASYNC_JOB_BYTES
     need = Need(seconds_per_job, blocking, threads_per_job, cpu_s_per_job, job_bytes)
     machine = Machine(memory_bytes, cores, threads, threads_per_process)
     if not (cores > 0 and thread_bytes > 0 and process_bytes > 0 and (wanted is None or wanted >= 1)):
         raise ValueError("cores, bytes and the jobs wanted must be above 0")
     per_job = job_bytes + (threads_per_job * thread_bytes if blocking else TASK_BYTES)
-    budget = int(memory_bytes * MEMORY_SHARE) - process_bytes * (1 + _base_workers(machine))
+    budget = int(memory_bytes * MEMORY_SHARE) - process_bytes * (BESIDE_WORKERS + _base_workers(machine))
     if budget < per_job:
         raise ValueError(f"{_size(memory_bytes)} do not hold a gateway, {_base_workers(machine)} workers and a job")
 
     walls = dict(_walls(machine, need, budget // per_job, wanted))
     workers, per_worker = _split(machine, need, min(walls.values()))
-    used = process_bytes * (workers + 1) + workers * per_worker * per_job
+    used = process_bytes * (workers + BESIDE_WORKERS) + workers * per_worker * per_job
     while used > memory_bytes * MEMORY_SHARE and per_worker > 1:  # more workers than the budget had counted on
         per_worker -= max(1, per_worker // 50)
-        used = process_bytes * (workers + 1) + workers * per_worker * per_job
+        used = process_bytes * (workers + BESIDE_WORKERS) + workers * per_worker * per_job
     return Advice(
         workers=workers,
         threads_per_worker=per_worker * threads_per_job if blocking else 0,

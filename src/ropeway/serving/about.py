@@ -18,18 +18,18 @@ from ropeway.serving.replies import JSON, Reply
 __all__ = ["AboutRoutes"]
 
 _PAGE = Path(__file__).with_name("docs.html")
-_FRESH = (b"cache-control", b"no-cache")
+_ASK_AGAIN = b"no-cache"
 
 
 class AboutRoutes:
     """One method for each route."""
 
     async def get_openapi(self, request: Request) -> Reply:
-        return Reply(200, _document(base_of(request)), JSON, [_FRESH])
+        return Reply(200, _document(base_of(request)), JSON, cache_control=_ASK_AGAIN)
 
     async def get_docs(self, request: Request) -> Reply:
         page, policy = _page()
-        return Reply(200, page, b"text/html; charset=utf-8", [_FRESH, (b"content-security-policy", policy)])
+        return Reply(200, page, b"text/html; charset=utf-8", [(b"content-security-policy", policy)], _ASK_AGAIN)
 
 
 @lru_cache(maxsize=8)

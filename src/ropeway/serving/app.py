@@ -25,6 +25,7 @@ from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.engines.base import Engine
 from ropeway.serving.about import AboutRoutes
 from ropeway.serving.catalogue import Catalogue, Check
+from ropeway.serving.deadlines import Deadlines
 from ropeway.serving.feed import Feed
 from ropeway.serving.fleet import FleetRoutes
 from ropeway.serving.guard import Guard
@@ -87,6 +88,7 @@ class Gateway:
             catalogue=Catalogue(engine, clock, self.options.catalogue_ttl_s, checks or {}),
             rates=self._rates,
             watches=self._watches,
+            deadlines=Deadlines(),
             clock=clock,
             random=random,
             tenant=tenant,
@@ -97,8 +99,7 @@ class Gateway:
         self._owns_engine = owns_engine
         self._opening = asyncio.Lock()
         self._active = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # told at the drain only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -123,6 +124,8 @@ class Gateway:
         Whether all was answered within `grace_s` seconds.
         """
         self._watches.drain()
+        if not self._active:
+            return True
         try:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
@@ -143,6 +146,11 @@ class Gateway:
     def is_draining(self) -> bool:
         return self._watches.draining
 
+    @property
+    def waiting(self) -> int:
+        """Open streams and long-polls."""
+        return len(self._watches)
+
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
@@ -161,7 +169,6 @@ class Gateway:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._active += 1
-        self._idle.clear()
         try:
             await self._answer(scope, receive, send)
         except ClientGone:
@@ -174,7 +181,7 @@ class Gateway:
             await problem_reply(problem)(scope, receive, send)
         finally:
             self._active -= 1
-            if not self._active:
+            if not self._active and self._watches.draining:
                 self._idle.set()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+from starlette.requests import Request
 
 from ropeway.client.wire import JobRequest
 from ropeway.domain.errors import InvalidRequest
-from ropeway.serving.options import GatewayOptions
-from ropeway.serving.replies import Receive
-from ropeway.serving.requests import HeaderMap, read_body, require_json
+from ropeway.serving.parts import Parts
+from ropeway.serving.requests import header_map, read_body, require_json
 from ropeway.serving.strict import check_depth, check_members, explain
 
 __all__ = ["CancelRequest", "Nothing", "decode_request", "read_json"]
@@ -40,9 +40,11 @@ def decode_request(body: bytes) -> JobRequest:
     return _decoded(_decode_request, body)
 
 
-async def read_json(receive: Receive, headers: HeaderMap, options: GatewayOptions, kind: type[T]) -> T:
+async def read_json(request: Request, parts: Parts, kind: type[T]) -> T:
     """A small body, which may be left out. Raises as `read_body` does, and InvalidRequest."""
-    body = await read_body(receive, headers, options.max_body_bytes, options.body_deadline_s)
+    headers, options = header_map(request.scope), parts.options
+    limit = parts.deadlines.limit(options.body_deadline_s)
+    body = await read_body(request.receive, headers, options.max_body_bytes, limit)
     if not body.strip():
         return kind()
     require_json(headers)

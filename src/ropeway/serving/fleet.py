@@ -32,7 +32,6 @@ from ropeway.serving.bodies import Nothing, read_json
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import QueueNotFound
 from ropeway.serving.replies import Reply, json_reply
-from ropeway.serving.requests import header_map
 
 __all__ = ["FleetRoutes"]
 
@@ -65,7 +64,7 @@ class FleetRoutes:
 
     async def purge_queue(self, request: Request) -> Reply:
         """Cancel what waits now; what comes in meanwhile stays."""
-        await read_json(request.receive, header_map(request.scope), self._parts.options, Nothing)
+        await read_json(request, self._parts, Nothing)
         queue = _queue_of(request)
         await self._queue_named(queue)
         cancelled, before = 0, None
@@ -83,7 +82,7 @@ class FleetRoutes:
         return sum(not isinstance(job, JobNotFound) and job.state is State.cancelled for job in answers)
 
     async def _set_paused(self, request: Request, paused: bool) -> Reply:
-        await read_json(request.receive, header_map(request.scope), self._parts.options, Nothing)
+        await read_json(request, self._parts, Nothing)
         queue = _queue_of(request)
         await self._parts.engine.set_queue([QueueChange(queue, paused=paused)])
         return json_reply(await self._queue_named(queue))

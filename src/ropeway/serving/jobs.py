@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -31,8 +30,6 @@ from ropeway.serving.streams import LogReader, LogStream
 from ropeway.serving.waits import has_ended, until
 
 __all__ = ["JobRoutes"]
-
-Kind = TypeVar("Kind")
 
 POLL_AGAIN_S = 2.0  # told with a result that is not there yet, when its time is not known
 
@@ -73,26 +70,19 @@ class JobRoutes:
 
     async def get_events(self, request: Request) -> LogStream:
         headers = header_map(request.scope)
-        types = types_of(request.query_params)
-        reader = LogReader(
-            self._parts.engine, self._parts.tenant, job_id_of(request), after_of(headers, request.query_params), types
-        )
-        return LogStream(
-            reader,
-            self._parts.watches,
-            self._parts.options,
-            ndjson=wants_ndjson(headers),
-            follow=parsed_flag("follow", request.query_params.get("follow"), True),
-        )
+        query = request.query_params
+        reader = LogReader(self._parts, job_id_of(request), after_of(headers, query), types_of(query))
+        follow = parsed_flag("follow", query.get("follow"), True)
+        return LogStream(self._parts, reader, ndjson=wants_ndjson(headers), follow=follow)
 
     async def cancel_job(self, request: Request) -> Reply:
-        asked = await self._body(request, CancelRequest)
+        asked = await read_json(request, self._parts, CancelRequest)
         job = await self._cancel(job_id_of(request), asked.reason)
         shown = await self._parts.shown(job, base_of(request))
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202)
 
     async def retry_job(self, request: Request) -> Reply:
-        await self._body(request, Nothing)
+        await read_json(request, self._parts, Nothing)
         if self._parts.watches.draining:
             raise Draining
         old_id = job_id_of(request)
@@ -144,9 +134,6 @@ class JobRoutes:
         if not wait_s or self._parts.watches.draining:
             return await self._parts.job(job_id)
         return await until(self._parts, request.receive, job_id, wait_s, enough)
-
-    async def _body(self, request: Request, kind: type[Kind]) -> Kind:
-        return await read_json(request.receive, header_map(request.scope), self._parts.options, kind)
 
     async def _find(self, query: JobQuery) -> JobPage:
         try:

@@ -11,13 +11,12 @@ from ropeway.client.wire import EventBody, job_body, timestamp
 from ropeway.domain.event import SNAPSHOT, START, Cursor
 from ropeway.domain.job import Job
 from ropeway.serving.feed import Change, Feed
-from ropeway.serving.options import GatewayOptions
 from ropeway.serving.outlet import Outlet
 from ropeway.serving.parts import Parts
 from ropeway.serving.questions import after_of, name_of, tag_of, types_of
 from ropeway.serving.requests import header_map, wants_ndjson
 from ropeway.serving.streaming import Stream
-from ropeway.serving.watches import Watch, Watches
+from ropeway.serving.watches import Watch
 
 __all__ = ["FeedRoutes", "FeedStream"]
 
@@ -41,11 +40,10 @@ class FeedRoutes:
             return (types is None or change.type in types) and _fits(change.job, queue, tag)
 
         return FeedStream(
+            self._parts,
             self._feed,
             after_of(headers, query),
             wanted,
-            self._parts.watches,
-            self._parts.options,
             ndjson=wants_ndjson(headers),
         )
 
@@ -57,15 +55,14 @@ class FeedStream(Stream):
 
     def __init__(
         self,
+        parts: Parts,
         feed: Feed,
         after: Cursor,
         wanted: Callable[[Change], bool],
-        watches: Watches,
-        options: GatewayOptions,
         *,
         ndjson: bool,
     ) -> None:
-        super().__init__(watches, options, "feed", ndjson=ndjson)
+        super().__init__(parts, "feed", ndjson=ndjson)
         self._feed = feed
         self._cursor = after
         self._wanted = wanted

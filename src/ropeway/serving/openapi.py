@@ -69,19 +69,19 @@ def _documented(kind: Any) -> Any:
     """`kind` as msgspec can describe it: raw JSON, which it cannot, is any value."""
     if kind is not JobRequest:
         return kind
-    fields = [
-        (field.name, Any, {}) if field.type is msgspec.Raw else (field.name, field.type, _default(field))
-        for field in msgspec.structs.fields(JobRequest)
-    ]
+    fields = [_field(field) for field in msgspec.structs.fields(JobRequest)]
     documented = msgspec.defstruct(JobRequest.__name__, fields, forbid_unknown_fields=True)
     documented.__doc__ = JobRequest.__doc__
     return documented
 
 
-def _default(field: msgspec.structs.FieldInfo) -> Any:
+def _field(field: msgspec.structs.FieldInfo) -> Any:
+    if field.type is msgspec.Raw:
+        return field.name, Any, {}
     if field.required:
-        return ...
-    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+        return field.name, field.type
+    is_plain = field.default is not msgspec.NODEFAULT
+    return field.name, field.type, field.default if is_plain else field.default_factory()
 
 
 def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:

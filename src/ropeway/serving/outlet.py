@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ropeway.serving.deadlines import Deadlines
 from ropeway.serving.forms import Form
 from ropeway.serving.options import GatewayOptions
 from ropeway.serving.replies import Headers, Send
@@ -24,12 +25,13 @@ class Stalled(Exception):
 class Outlet:
     """Writes to one reader. What the server cannot pass on makes `write` wait, so nothing piles up here."""
 
-    __slots__ = ("_deadline_s", "_heartbeat_s", "_loop", "_send", "_wrote_at_s", "form", "is_first")
+    __slots__ = ("_deadline_s", "_deadlines", "_heartbeat_s", "_loop", "_send", "_wrote_at_s", "form", "is_first")
 
-    def __init__(self, send: Send, form: Form, options: GatewayOptions) -> None:
+    def __init__(self, send: Send, form: Form, options: GatewayOptions, deadlines: Deadlines) -> None:
         self.form = form
         self.is_first = True
         self._send = send
+        self._deadlines = deadlines
         self._deadline_s = options.write_deadline_s
         self._heartbeat_s = options.heartbeat_s
         self._loop = asyncio.get_running_loop()
@@ -43,7 +45,7 @@ class Outlet:
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Raises Stalled when the reader takes nothing for the deadline."""
         try:
-            async with asyncio.timeout(self._deadline_s):
+            with self._deadlines.limit(self._deadline_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
             raise Stalled from None

@@ -12,6 +12,7 @@ from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Engine
 from ropeway.serving.catalogue import Catalogue
+from ropeway.serving.deadlines import Deadlines
 from ropeway.serving.options import GatewayOptions
 from ropeway.serving.rates import Rates
 from ropeway.serving.replies import Headers, Reply, json_reply
@@ -29,6 +30,7 @@ class Parts:
     catalogue: Catalogue
     rates: Rates
     watches: Watches
+    deadlines: Deadlines
     clock: Clock
     random: RandomBytes
     tenant: str

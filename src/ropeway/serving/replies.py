@@ -20,26 +20,39 @@ NDJSON = b"application/x-ndjson"
 SSE = b"text/event-stream"
 PLAIN = b"text/plain; charset=utf-8"
 
-_EVERYWHERE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Reply:
-    """A whole answer; itself an ASGI application, as Starlette wants its responses."""
+    """A whole answer; itself an ASGI application, as Starlette wants its responses.
+
+    Nothing keeps it unless `cache_control` says otherwise.
+    """
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, body: bytes = b"", content_type: bytes = JSON, headers: Headers = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: bytes = JSON,
+        headers: Headers = (),
+        cache_control: bytes | None = None,
+    ) -> None:
         self.status = status
         self.body = body
         self.headers = [
-            *((_EVERYWHERE[0],) if _names(headers, b"cache-control") else _EVERYWHERE),
+            (b"content-type", content_type),
             (b"content-length", b"%d" % len(body)),
+            _NOSNIFF,
+            _NO_STORE if cache_control is None else (b"cache-control", cache_control),
             *headers,
         ]
-        if body:
-            self.headers.append((b"content-type", content_type))
+        if not body:
+            del self.headers[0]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -49,7 +62,3 @@ class Reply:
 def json_reply(body: object, status: int = 200, headers: Headers = ()) -> Reply:
     """`body` as JSON, in the answer's own encoding of structs."""
     return Reply(status, _encode(body), JSON, headers)
-
-
-def _names(headers: Headers, name: bytes) -> bool:
-    return any(key == name for key, _ in headers)

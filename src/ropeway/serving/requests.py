@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 from collections.abc import Mapping
 
 from ropeway.domain.errors import InvalidRequest, PayloadTooLarge
+from ropeway.serving.deadlines import Limit
 from ropeway.serving.problems import RequestTimeout, UnsupportedMediaType
 from ropeway.serving.replies import Receive, Scope
 
@@ -44,20 +44,20 @@ def header_map(scope: Scope) -> dict[bytes, bytes]:
     return dict(scope["headers"])
 
 
-async def read_body(receive: Receive, headers: HeaderMap, limit_bytes: int, deadline_s: float) -> bytes:
+async def read_body(receive: Receive, headers: HeaderMap, limit_bytes: int, limit: Limit) -> bytes:
     """The whole body, counted while it comes in.
 
     Raises PayloadTooLarge beyond `limit_bytes` or when a larger one is announced, RequestTimeout when it is not
-    whole after `deadline_s`, UnsupportedMediaType for an encoded one, ClientGone.
+    whole within `limit`, UnsupportedMediaType for an encoded one, ClientGone.
     """
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+    if b"content-encoding" in headers and headers[b"content-encoding"].strip().lower() != b"identity":
         raise UnsupportedMediaType("a body with a Content-Encoding is not read here: send it as it is")
     _check_announced(headers.get(b"content-length"), limit_bytes)
     try:
-        async with asyncio.timeout(deadline_s):
+        with limit:
             return await _collect(receive, limit_bytes)
     except TimeoutError:
-        raise RequestTimeout(f"the body was not whole after {deadline_s:g} s") from None
+        raise RequestTimeout("the body was not whole in time") from None
 
 
 async def _collect(receive: Receive, limit_bytes: int) -> bytes:

@@ -10,10 +10,10 @@ import logging
 import random
 
 from ropeway.serving.forms import NDJSON_FORM, SSE_FORM, Form
-from ropeway.serving.options import GatewayOptions
 from ropeway.serving.outlet import Outlet, Stalled
+from ropeway.serving.parts import Parts
 from ropeway.serving.replies import Headers, Receive, Reply, Scope, Send
-from ropeway.serving.watches import Watch, Watches
+from ropeway.serving.watches import Watch
 
 __all__ = ["Stream"]
 
@@ -23,13 +23,10 @@ _log = logging.getLogger("ropeway.serving")
 class Stream:
     """An answer that goes on. A kind of stream says what it streams in four methods."""
 
-    __slots__ = ("_base", "_form", "_headers", "_options", "_topic", "_watches")
+    __slots__ = ("_base", "_form", "_headers", "_parts", "_topic")
 
-    def __init__(
-        self, watches: Watches, options: GatewayOptions, topic: str, *, ndjson: bool, headers: Headers = ()
-    ) -> None:
-        self._watches = watches
-        self._options = options
+    def __init__(self, parts: Parts, topic: str, *, ndjson: bool, headers: Headers = ()) -> None:
+        self._parts = parts
         self._topic = topic
         self._form: Form = NDJSON_FORM if ndjson else SSE_FORM
         self._headers = headers
@@ -54,10 +51,12 @@ class Stream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._base = scope.get("root_path", "")
         departed = False
-        with self._watches.open(receive, self._topic) as watch:
+        with self._parts.watches.open(receive, self._topic) as watch:
             try:
                 if await self.begin(watch):
-                    departed = await self._attend(Outlet(send, self._form, self._options), watch)
+                    departed = await self._attend(
+                        Outlet(send, self._form, self._parts.options, self._parts.deadlines), watch
+                    )
                 else:
                     await Reply(204, headers=self._headers)(scope, receive, send)
             finally:
@@ -71,7 +70,7 @@ class Stream:
             if not watch.gone:
                 await outlet.end()
         except Stalled:
-            _log.info("a reader of %s took nothing for %g s", self._topic, self._options.write_deadline_s)
+            _log.info("a reader of %s took nothing for %g s", self._topic, self._parts.options.write_deadline_s)
             return True
         return watch.gone
 
@@ -93,7 +92,7 @@ class Stream:
 
     async def _wait(self, outlet: Outlet, watch: Watch) -> None:
         """Wait for a hint, or until it is time to say that we are still here, or to look all the same."""
-        await watch.wait(min(max(outlet.beat_in_s, 0), self._options.recheck_s))
+        await watch.wait(min(max(outlet.beat_in_s, 0), self._parts.options.recheck_s))
         if not watch.over:
             await outlet.beat_if_due()
 

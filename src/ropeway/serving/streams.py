@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable
 from ropeway.client.wire import JobBody, job_body
 from ropeway.domain.errors import JobNotFound
 from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
-from ropeway.engines.base import Reading
 from ropeway.serving.forms import envelope
-from ropeway.serving.options import GatewayOptions
 from ropeway.serving.outlet import Outlet
+from ropeway.serving.parts import Parts
 from ropeway.serving.replies import Headers
 from ropeway.serving.streaming import Stream
-from ropeway.serving.watches import Watch, Watches
+from ropeway.serving.watches import Watch
 
 __all__ = ["LogReader", "LogStream"]
 
@@ -28,16 +27,13 @@ WRITE_BYTES = 16_384  # small writes: what the server holds for a stuck reader i
 class LogReader:
     """A cursor over a job's log that gives the wanted types only. `ended`: nothing comes after what was given."""
 
-    __slots__ = ("_engine", "_is_full", "_tenant", "_types", "cursor", "ended", "job_id")
+    __slots__ = ("_is_full", "_parts", "_types", "cursor", "ended", "job_id")
 
-    def __init__(
-        self, engine: Reading, tenant: str, job_id: str, after: Cursor = START, types: frozenset[str] | None = None
-    ) -> None:
+    def __init__(self, parts: Parts, job_id: str, after: Cursor = START, types: frozenset[str] | None = None) -> None:
         self.job_id = job_id
         self.cursor = after
         self.ended = False
-        self._engine = engine
-        self._tenant = tenant
+        self._parts = parts
         self._types = types
         self._is_full = False
 
@@ -55,13 +51,13 @@ class LogReader:
 
     async def final_job(self, base: str) -> JobBody | None:
         """The job as it ended; None when it was deleted since."""
-        (job,) = await self._engine.get(self._tenant, [self.job_id])
+        (job,) = await self._parts.engine.get(self._parts.tenant, [self.job_id])
         if job is None:
             return None
-        return job_body(job, durability=self._engine.info.durability, base=base, with_input=False)
+        return job_body(job, durability=self._parts.engine.info.durability, base=base, with_input=False)
 
     async def _page(self) -> list[Event]:
-        page = await self._engine.read(self._tenant, self.job_id, self.cursor, PAGE_EVENTS)
+        page = await self._parts.engine.read(self._parts.tenant, self.job_id, self.cursor, PAGE_EVENTS)
         if page is None:
             raise JobNotFound(f"no job {self.job_id}")
         self.ended = page.ended
@@ -78,16 +74,15 @@ class LogStream(Stream):
 
     def __init__(
         self,
+        parts: Parts,
         reader: LogReader,
-        watches: Watches,
-        options: GatewayOptions,
         *,
         ndjson: bool = False,
         follow: bool = True,
         headers: Headers = (),
         on_departure: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(watches, options, f"job:{reader.job_id}", ndjson=ndjson, headers=headers)
+        super().__init__(parts, f"job:{reader.job_id}", ndjson=ndjson, headers=headers)
         self._reader = reader
         self._follow = follow
         self._on_departure = on_departure

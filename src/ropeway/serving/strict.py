@@ -7,8 +7,10 @@ body. Numbers are not touched: an integer of any size up to 4,300 digits is kept
 from __future__ import annotations
 
 import json
+import json.scanner
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest
@@ -38,32 +40,40 @@ def check_depth(body: bytes, limit: int) -> None:
 
 
 def check_members(body: bytes) -> None:
-    """Nothing, if no object in this (valid) JSON names a member twice.
+    """Nothing, if no object in this JSON names a member twice.
 
-    Raises InputInvalid with the pointer into the input, or InvalidRequest when it is not in the input.
+    Raises InputInvalid with the pointer into the input, or InvalidRequest when it is not in the input. Of text that is
+    not UTF-8, and numbers too long to be read, it says so too.
     """
-    text = body.decode()
+    text = _decoded(body)
     try:
-        _decode_strictly(text)
+        _scan_strictly(text, 0 if text[:1] == "{" else len(text) - len(text.lstrip()))
+    except StopIteration:
+        pass  # not JSON, which the decoder tells
     except _NamedTwice:
         raise _refusal(text) from None
     except (ValueError, RecursionError) as error:
-        raise InputInvalid(f"the input cannot be read: {error}", (Fault("", str(error)),)) from error
+        said = f"a number has more than {sys.get_int_max_str_digits()} digits"
+        raise InputInvalid(f"the input cannot be read: {said}", (Fault("", said),)) from error
 
 
 def explain(body: bytes, error: Exception) -> InvalidRequest:
     """Why a body is not JSON, better said than by the decoder, which calls half a surrogate pair 'truncated'."""
     try:
-        text = body.decode()
-    except UnicodeDecodeError as fault:
-        return InvalidRequest(f"the body is not UTF-8: byte {fault.start} is {body[fault.start]:#04x}")
-    try:
-        json.loads(text)
-    except json.JSONDecodeError:
+        _decode_plainly(_decoded(body))
+    except InvalidRequest as better:
+        return better
+    except (ValueError, RecursionError):
         return InvalidRequest(f"the body is not JSON: {error}")
-    except (ValueError, RecursionError) as fault:
-        return InvalidRequest(f"the body cannot be read: {fault}")
     return InvalidRequest("the body is not JSON: a string holds one half of a surrogate pair")
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as fault:
+        at = fault.start
+        raise InvalidRequest(f"the body is not UTF-8: byte {at} is {body[at]:#04x}") from fault
 
 
 class _NamedTwice(Exception):
@@ -90,7 +100,14 @@ def _marked(pairs: list[tuple[str, Any]]) -> Any:
     return members if len(members) == len(pairs) else _Twice(pairs)
 
 
-_decode_strictly = json.JSONDecoder(object_pairs_hook=_unique).decode
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode_plainly = json.JSONDecoder(parse_constant=_refuse_constant).decode
+# the C scanner itself, without the regular expressions that `decode` runs around it
+_decoder: Any = json.JSONDecoder(object_pairs_hook=_unique)
+_scan_strictly: Callable[[str, int], object] = json.scanner.make_scanner(_decoder)
 _decode_marking = json.JSONDecoder(object_pairs_hook=_marked).decode
 
 

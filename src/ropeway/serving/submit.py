@@ -16,8 +16,10 @@ from ropeway.domain.errors import InvalidRequest, PayloadTooLarge, RopewayError
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.engines.base import Refusal
 from ropeway.serving.bodies import decode_request
+from ropeway.serving.deadlines import Limit
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, Problem, StreamNotSupported, TooManyStreams, problem_of
+from ropeway.serving.receipts import Receipts
 from ropeway.serving.replies import NDJSON, Receive, Reply, Scope
 from ropeway.serving.requests import (
     idempotency_key,
@@ -52,6 +54,7 @@ class Submit:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._receipts = Receipts(parts.engine)
 
     async def __call__(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply | LogStream:
         if self._parts.watches.draining:
@@ -69,7 +72,7 @@ class Submit:
             raise TooManyStreams
         options = self._parts.options
         key = idempotency_key(headers)
-        body = await read_body(receive, headers, options.max_body_bytes, options.body_deadline_s)
+        body = await read_body(receive, headers, options.max_body_bytes, self._limit())
         job = await self._new_job(body, key)
         (answer,) = await self._parts.engine.submit([job])
         receipt = _unrefused(answer)
@@ -80,18 +83,15 @@ class Submit:
         wait_s = preferred_wait_s(headers, options.max_wait_s)
         if wait_s is not None:
             return await self._waited(receipt.job, receive, wait_s, base, extra)
-        shown = self._parts.submitted(receipt.job, base, _ahead(receipt))
-        if shown.eta is not None:
-            extra.append((b"retry-after", b"%d" % min(max(shown.eta, 1), 60)))
-        return self._parts.job_reply(shown, 200 if receipt.job.state.terminal else 202, extra)
+        return self._accepted(receipt, base, extra)
 
     async def _new_job(self, body: bytes, key: str | None) -> NewJob:
         """The job that a body asks for, checked in all respects."""
         check_depth(body, self._parts.options.max_depth)
         request = decode_request(body)
+        check_members(body)
         entry = await self._parts.catalogue.entry(request.task)
         entry.check(bytes(request.input))
-        check_members(body)
         return new_job(
             entry.card,
             request,
@@ -101,13 +101,23 @@ class Submit:
             fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
         )
 
+    def _accepted(self, receipt: Receipt, base: str, headers: list[tuple[bytes, bytes]]) -> Reply:
+        job, ahead = receipt.job, receipt.depth - 1
+        eta_s = None if receipt.replayed else self._parts.rates.wait_s(job.queue, receipt.depth)
+        if eta_s is not None:
+            headers.append((b"retry-after", b"%d" % min(max(eta_s, 1), 60)))
+        shaped = None if receipt.replayed else self._receipts.fresh(job, base, ahead, eta_s)
+        if shaped is not None:
+            headers.append((b"etag", b'"1"'))
+            return Reply(202, shaped, headers=headers)
+        shown = self._parts.submitted(job, base, _ahead(receipt))
+        return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
+
     def _stream(self, job: Job, headers: list[tuple[bytes, bytes]]) -> LogStream:
-        parts = self._parts
         cancels = job.options.on_disconnect == "cancel"
         return LogStream(
-            LogReader(parts.engine, parts.tenant, job.id),
-            parts.watches,
-            parts.options,
+            self._parts,
+            LogReader(self._parts, job.id),
             headers=headers,
             on_departure=(lambda: self._cancel(job.id)) if cancels else None,
         )
@@ -125,6 +135,9 @@ class Submit:
         shown = self._parts.submitted(job, base, None)
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
 
+    def _limit(self) -> Limit:
+        return self._parts.deadlines.limit(self._parts.options.body_deadline_s)
+
     # -- many
 
     async def _many(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply:
@@ -132,7 +145,7 @@ class Submit:
             raise StreamNotSupported("many jobs are not streamed as one: follow each by its events")
         options = self._parts.options
         key = idempotency_key(headers)
-        body = await read_body(receive, headers, options.max_batch_bytes, options.body_deadline_s)
+        body = await read_body(receive, headers, options.max_batch_bytes, self._limit())
         lines = [line for line in body.split(b"\n") if line.strip()]
         if not lines:
             raise InvalidRequest("there is no line of JSON in the body")

@@ -33,8 +33,8 @@ SELECT value->>0, value->>1, value->>2, value->>3, ?2, value->4 FROM jsonb_each(
 """
 
 _TELL = """
-UPDATE jobs SET seq = told.seq, version = version + told.writes, progress = coalesce(told.progress, progress),
-    usage = coalesce(told.usage, usage), first_output_at_ms = coalesce(first_output_at_ms, told.first_output_at_ms)
+UPDATE jobs SET seq = told.seq, version = version + told.writes, progress = coalesce(told.progress, jobs.progress),
+    usage = coalesce(told.usage, jobs.usage), first_output_at_ms = told.first_output_at_ms
 FROM (SELECT value->>0 AS number, value->>1 AS seq, value->>2 AS writes, value->>3 AS progress, value->>4 AS usage,
              value->>5 AS first_output_at_ms
       FROM jsonb_each(?1)) AS told

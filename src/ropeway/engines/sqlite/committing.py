@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
 
 _END = """
 UPDATE jobs SET state = ended.state, shelf = ended.state, version = version + 1, seq = seq + 1,
-    last_outcome = ended.kind, output = ended.output, error = ended.error, usage = coalesce(ended.usage, usage),
+    last_outcome = ended.kind, output = ended.output, error = ended.error, usage = coalesce(ended.usage, jobs.usage),
     finished_at_ms = ?2, expires_at_ms = ended.expires_at_ms, run_at_ms = NULL, session = NULL
 FROM (SELECT value->>0 AS number, value->>1 AS state, value->>2 AS kind, value->>3 AS output, value->>4 AS error,
              value->>5 AS usage, value->>6 AS expires_at_ms
@@ -79,9 +80,9 @@ def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]]) -> Non
     if not endings:
         return
     tx.run_packed(_END, [_values(tx.now_ms, *ending) for ending in endings], tx.now_ms)
-    for row, state, _ in endings:
-        tx.ledger.count(row.queue, row.tenant, State.running, state)
-        tx.topics.jobs.add(row.id)
+    for (queue, tenant, state), jobs in Counter([(row.queue, row.tenant, end) for row, end, _ in endings]).items():
+        tx.ledger.count(queue, tenant, State.running, state, jobs)
+    tx.topics.jobs.update([row.id for row, _, _ in endings])
     tx.topics.lifecycle()
 
 

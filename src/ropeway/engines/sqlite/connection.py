@@ -41,6 +41,22 @@ _NETWORK_FILESYSTEMS = {
 }
 
 
+_STORE_ERRORS = (
+    OSError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.IOError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ProtocolError,
+    apsw.ReadOnlyError,
+    apsw.ThreadingViolationError,
+)
+"""What can happen to a file. Any other error of SQLite's is a fault in this package, and is told as it is."""
+
+
 class SqliteOptions(msgspec.Struct, frozen=True):
     """How an engine treats its file.
 
@@ -126,7 +142,7 @@ def translated(error: Exception) -> Exception:
         told = EngineUnavailable("the disk is full")
     elif isinstance(error, apsw.TooBigError):
         told = PayloadTooLarge("SQLite stores at most 1 GB in one value")
-    elif isinstance(error, apsw.Error | OSError):
+    elif isinstance(error, _STORE_ERRORS):
         told = EngineUnavailable(f"the database cannot be used: {error}")
     else:
         return error
@@ -140,6 +156,9 @@ def _open(path: Path, options: SqliteOptions) -> apsw.Connection:
     except apsw.Error as error:
         raise EngineUnavailable(f"cannot open {path}: {error}") from error
     connection.set_busy_timeout(round(options.busy_timeout_s * 1000))
+    # The query planner's stability guarantee: otherwise a statement is prepared again whenever it is bound to other
+    # values, as SQLite built with STAT4 does. `get` of one job took 140 us with that, and 20 us without.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     return connection
 
 

@@ -1,7 +1,7 @@
 """What this process hears of the others, fired on its own board: by its socket, or where it has none, by looking.
 
-Looking: four times a second one reads SQLite's `data_version`, which changes with every other process's transaction. That
-is for platforms without Unix sockets, and for files beside which no directory of ours can be.
+Looking: four times a second one reads SQLite's `data_version`, which changes with every other process's transaction.
+That is for platforms without Unix sockets, and for files beside which no directory of ours can be.
 """
 
 from __future__ import annotations

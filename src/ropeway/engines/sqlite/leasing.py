@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -14,6 +15,7 @@ from ropeway.domain.job import Job
 from ropeway.domain.lease import Assignment, Lease, LeaseRequest, next_epoch
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import opening_count
+from ropeway.domain.rank import BAND_WIDTH
 from ropeway.engines.sqlite.moving import Moving, load
 from ropeway.engines.sqlite.rows import EMPTY_INPUT, INPUT, input_of, options_from
 from ropeway.engines.sqlite.schema import CODES
@@ -104,18 +106,20 @@ def fail_late(tx: Transaction, jobs: Sequence[Job]) -> None:
 
 
 def _assign(tx: Transaction, queue: str, rows: list[_Row], request: LeaseRequest) -> list[Assignment]:
+    if not rows:
+        return []
     assignments = [_assignment(tx, queue, row, token) for row, token in zip(rows, _tokens(tx, len(rows)), strict=True)]
     given = [
         (row.n, assignment.lease.token, assignment.lease.epoch, assignment.next_seq)
         for row, assignment in zip(rows, assignments, strict=True)
     ]
     tx.run_packed(_ASSIGN, given, tx.now_ms, request.worker, request.session)
-    for row in rows:
-        tx.ledger.count(queue, row.tenant, State.queued, State.running)
-        tx.ledger.advance(queue, row.rank)
-        tx.topics.jobs.add(row.id)
-    if rows:
-        tx.topics.lifecycle()
+    for tenant, jobs in Counter([row.tenant for row in rows]).items():
+        tx.ledger.count(queue, tenant, State.queued, State.running, jobs)
+    for rank in {row.rank // BAND_WIDTH: row.rank for row in rows}.values():  # the last of each band: ranks rise
+        tx.ledger.advance(queue, rank)
+    tx.topics.jobs.update([row.id for row in rows])
+    tx.topics.lifecycle()
     return assignments
 
 
@@ -137,6 +141,6 @@ def _assignment(tx: Transaction, queue: str, row: _Row, token: str) -> Assignmen
 
 def _tokens(tx: Transaction, count: int) -> list[str]:
     """As many lease tokens, from one read of randomness: each read gives the interpreter lock away."""
-    digits = tx.random(LEASE_TOKEN_BYTES * count).hex() if count else ""
+    digits = tx.random(LEASE_TOKEN_BYTES * count).hex()
     width = 2 * LEASE_TOKEN_BYTES
     return [digits[start : start + width] for start in range(0, len(digits), width)]

@@ -35,11 +35,11 @@ class Ledger:
         self._steps: Counter[tuple[str, str, State]] = Counter()
         self._reached: dict[tuple[str, Priority], float] = {}
 
-    def count(self, queue: str, tenant: str, old: State | None, new: State) -> None:
-        """A job went from one state to another; it came from outside when `old` is None."""
+    def count(self, queue: str, tenant: str, old: State | None, new: State, jobs: int = 1) -> None:
+        """Jobs went from one state to another; they came from outside when `old` is None."""
         if old is not None:
-            self._steps[queue, tenant, old] -= 1
-        self._steps[queue, tenant, new] += 1
+            self._steps[queue, tenant, old] -= jobs
+        self._steps[queue, tenant, new] += jobs
 
     def advance(self, queue: str, rank: float) -> None:
         """A job of this rank left the head of the line: virtual time moves to its start tag."""

@@ -1,4 +1,4 @@
-"""The queues that a batch of submits goes to: their policies, depths and fair queueing's tags, read once and kept exact."""
+"""The queues that a batch of submits goes to: their policies, depths and fair queueing's tags, read once, kept true."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import msgspec
 
 from ropeway.domain.errors import QueueFull, TooManyQueued
 from ropeway.domain.job import NewJob
+from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueuePolicy
 from ropeway.domain.rank import Priority, place, rank_of
 from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
-__all__ = ["Flow", "Line", "Lines", "flow_of"]
+__all__ = ["Flow", "FlowKey", "Flows", "flow_key"]
 
-Flow = tuple[str, Priority, str]
+FlowKey = tuple[str, Priority, str]
 """A queue, a band of it, and a tenant in that."""
 
 _FLOWS = """
 SELECT json_group_array(json_array(
     queue, band, tenant,
     coalesce((SELECT scheduled + queued FROM counts WHERE counts.queue = flow.queue AND counts.tenant = ''), 0),
-    coalesce((SELECT scheduled + queued FROM counts WHERE counts.queue = flow.queue AND counts.tenant = flow.tenant), 0),
+    coalesce((SELECT scheduled + queued FROM counts
+              WHERE counts.queue = flow.queue AND counts.tenant = flow.tenant), 0),
     coalesce((SELECT virtual_time FROM bands WHERE bands.queue = flow.queue AND bands.band = flow.band), 0.0),
     coalesce((SELECT last_finish FROM flows
               WHERE flows.queue = flow.queue AND flows.band = flow.band AND flows.tenant = flow.tenant), 0.0),
@@ -57,84 +59,107 @@ _decode_flows = msgspec.json.Decoder(list[_FlowRow]).decode
 _decode_policy = msgspec.json.Decoder(QueuePolicy).decode
 
 
+class _Depth:
+    """Jobs that wait, queued and scheduled: in a queue, or of one tenant in it."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+
+
 class Line:
     """One queue, as far as the batch needs it."""
 
-    __slots__ = ("_last_finish", "_moved", "_own_depth", "_virtual_time", "depth", "is_new", "name", "policy")
+    __slots__ = ("depth", "is_new", "name", "owners", "policy")
 
     def __init__(self, row: _FlowRow) -> None:
         self.name = row.queue
         self.is_new = row.policy is None
         self.policy = QueuePolicy(row.queue) if row.policy is None else _decode_policy(row.policy)
-        self.depth = row.depth  # jobs that wait, queued and scheduled
-        self._own_depth: dict[str, int] = {}
-        self._virtual_time: dict[Priority, float] = {}
-        self._last_finish: dict[tuple[Priority, str], float] = {}
-        self._moved: set[tuple[Priority, str]] = set()
+        self.depth = _Depth(row.depth)
+        self.owners: dict[str, _Depth] = {}
 
-    def know(self, row: _FlowRow) -> None:
-        """Learn of one flow; what the batch has already changed of it stays."""
-        self._own_depth.setdefault(row.tenant, row.own_depth)
-        self._virtual_time.setdefault(row.band, row.virtual_time)
-        self._last_finish.setdefault((row.band, row.tenant), row.last_finish)
 
-    def refusal(self, job: NewJob) -> QueueFull | TooManyQueued | None:
-        """Why this queue cannot take the job now."""
-        limit = self.policy.max_depth_per_tenant
-        if limit is not None and self._own_depth[job.tenant] >= limit:
-            return TooManyQueued(job.queue, self._own_depth[job.tenant])
-        if self.depth >= self.policy.max_depth:
-            return QueueFull(job.queue, self.depth)
+class Flow:
+    """One tenant's jobs in one band of a queue, moved on by each job that is taken into it."""
+
+    __slots__ = ("_last_finish", "_own", "_virtual_time", "_weight", "band", "line", "scheduled", "taken", "tenant")
+
+    def __init__(self, line: Line, row: _FlowRow) -> None:
+        self.line = line
+        self.band = row.band
+        self.tenant = row.tenant
+        self.taken = 0
+        self.scheduled = 0  # of those taken
+        self._own = line.owners.setdefault(row.tenant, _Depth(row.own_depth))
+        self._virtual_time = row.virtual_time
+        self._last_finish = row.last_finish
+        self._weight = line.policy.weights.get(row.tenant, 1.0)
+
+    def refusal(self) -> QueueFull | TooManyQueued | None:
+        """Why the queue cannot take one more job of this tenant."""
+        policy = self.line.policy
+        limit = policy.max_depth_per_tenant
+        if limit is not None and self._own.waiting >= limit:
+            return TooManyQueued(self.line.name, self._own.waiting)
+        if self.line.depth.waiting >= policy.max_depth:
+            return QueueFull(self.line.name, self.line.depth.waiting)
         return None
 
-    def take(self, job: NewJob) -> float:
-        """The new job's rank, moving its tenant's tag on; it waits here from now on."""
-        flow = (job.priority, job.tenant)
-        weight = self.policy.weights.get(job.tenant, 1.0)
-        virtual_time = self._virtual_time[job.priority]
-        start, self._last_finish[flow] = place(virtual_time, self._last_finish[flow], job.options.cost, weight)
-        self._moved.add(flow)
-        self.depth += 1
-        self._own_depth[job.tenant] += 1
-        return rank_of(job.priority, start)
+    def take(self, cost: float) -> float:
+        """One more job waits here: its rank. The tenant's tag moves on."""
+        start, self._last_finish = place(self._virtual_time, self._last_finish, cost, self._weight)
+        self.taken += 1
+        self._own.waiting += 1
+        self.line.depth.waiting += 1
+        return rank_of(self.band, start)
 
-    def last_finishes(self) -> list[tuple[str, Priority, str, float]]:
-        """Rows for `flows`."""
-        return [(self.name, band, tenant, self._last_finish[band, tenant]) for band, tenant in self._moved]
+    def row(self) -> tuple[str, Priority, str, float]:
+        """For the table `flows`."""
+        return self.line.name, self.band, self.tenant, self._last_finish
 
 
-class Lines:
-    """The queues of one batch, by name."""
+class Flows:
+    """The flows of one batch of submits."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+        self._flows: dict[FlowKey, Flow] = {}
         self._lines: dict[str, Line] = {}
 
-    def __getitem__(self, queue: str) -> Line:
-        return self._lines[queue]
+    def __getitem__(self, key: FlowKey) -> Flow:
+        return self._flows[key]
 
-    def learn(self, flows: Iterable[Flow]) -> None:
-        """Read what the store knows of these flows."""
+    def taken(self) -> list[Flow]:
+        """Those that a job was taken into."""
+        return [flow for flow in self._flows.values() if flow.taken]
+
+    def learn(self, keys: Iterable[FlowKey]) -> None:
+        """Read what the store knows of these flows; what this batch has changed of a queue stays."""
         self._tx.ledger.flush()
-        for row in _decode_flows(self._tx.value(_FLOWS, encode_text(list(flows)))):
+        for row in _decode_flows(self._tx.value(_FLOWS, encode_text(list(keys)))):
             line = self._lines.get(row.queue)
             if line is None:
                 line = self._lines[row.queue] = Line(row)
-            line.know(row)
+            self._flows.setdefault((row.queue, row.band, row.tenant), Flow(line, row))
 
     def depth(self, queue: str) -> int:
         """How many jobs wait in a queue, also one that nothing was submitted to here."""
         if queue not in self._lines:
             self.learn([(queue, Priority.normal, "")])
-        return self._lines[queue].depth
+        return self._lines[queue].depth.waiting
 
     def save(self) -> None:
-        """Write the tags that moved, and queues that are new. The counts are the ledger's."""
-        new = [(line.name, encode_text(line.policy)) for line in self._lines.values() if line.is_new and line.depth]
-        moved = [row for line in self._lines.values() for row in line.last_finishes()]
-        self._tx.run_packed(_NEW_QUEUES, new)
-        self._tx.run_packed(_LAST_FINISHES, moved)
+        """Write the tags that moved, the queues that are new, and the counts."""
+        taken = self.taken()
+        new = {flow.line.name: encode_text(flow.line.policy) for flow in taken if flow.line.is_new}
+        self._tx.run_packed(_NEW_QUEUES, list(new.items()))
+        self._tx.run_packed(_LAST_FINISHES, [flow.row() for flow in taken])
+        for flow in taken:
+            self._tx.ledger.count(flow.line.name, flow.tenant, None, State.queued, flow.taken - flow.scheduled)
+            self._tx.ledger.count(flow.line.name, flow.tenant, None, State.scheduled, flow.scheduled)
 
 
-def flow_of(job: NewJob) -> Flow:
+def flow_key(job: NewJob) -> FlowKey:
     return job.queue, job.priority, job.tenant

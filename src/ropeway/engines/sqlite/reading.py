@@ -28,8 +28,8 @@ FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value CROSS JOI
 WHERE tenant = ?2
 """
 
-# The row that holds the first wanted event may begin before it. A whole log is contiguous in each epoch, so that no row
-# beyond `limit` numbers is wanted.
+# The row that holds the first wanted event may begin before it, or hold none (hence one row more). A log is contiguous
+# in each epoch, so that no row beyond `limit` numbers is wanted.
 _READ = f"""
 SELECT json_array({JOB_BARE}, json((
     SELECT json_group_array(json_array(epoch, seq, attempt, at_ms, json(entries)))
@@ -38,7 +38,7 @@ SELECT json_array({JOB_BARE}, json((
           AND (epoch, seq) >= (?3, coalesce(
               (SELECT max(seq) FROM events WHERE events.n = jobs.n AND epoch = ?3 AND seq <= ?4 + 1), 0))
           AND seq <= iif(epoch = ?3, ?4, 0) + ?5
-          ORDER BY epoch, seq LIMIT ?5))))
+          ORDER BY epoch, seq LIMIT ?5 + 1))))
 FROM jobs WHERE id = ?2 AND tenant = ?1
 """
 
@@ -49,8 +49,10 @@ SELECT count(*) FROM (
     SELECT 1 FROM jobs WHERE state = {CODES[State.queued]} AND queue = ?1 AND (rank, n) < (?2, ?3) LIMIT ?4)
 """
 
+_COUNTS = ", ".join(f"coalesce({name}, 0)" for name in STATE_COLUMNS)
+
 _STATS = f"""
-SELECT json_group_array(json_array(queues.queue, policy, {", ".join(f"coalesce({name}, 0)" for name in STATE_COLUMNS)}, (
+SELECT json_group_array(json_array(queues.queue, policy, {_COUNTS}, (
     SELECT min((SELECT created_at_ms FROM jobs
                 WHERE jobs.tenant = owner.tenant AND jobs.queue = queues.queue AND shelf = {CODES[State.queued]}
                 AND state = {CODES[State.queued]} ORDER BY n LIMIT 1))
@@ -66,6 +68,9 @@ SELECT json_group_array(json_array(json(card), expires_at_ms, (
     SELECT count(*) FROM jobs WHERE jobs.session = sessions.session AND jobs.state = {CODES[State.running]}
 )) ORDER BY number) FROM sessions
 """
+
+
+_FAR = 2**62
 
 
 class _PlaceRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -114,7 +119,8 @@ def whole_jobs(db: Statements, sql: str, keys: Sequence[str] | Sequence[int], *b
 
 def read(db: Statements, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
     """`Reading.read`: the row and its events in one statement, so that both are of one moment."""
-    found: str | None = db.value(_READ, tenant, job_id, *after, limit)
+    epoch, seq = min(after.epoch, _FAR), min(after.seq, _FAR)  # a cursor may hold more than SQLite's integers
+    found: str | None = db.value(_READ, tenant, job_id, epoch, seq, limit)
     if found is None:
         return None
     job, rows = _decode_read(found)

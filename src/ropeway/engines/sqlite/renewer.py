@@ -50,7 +50,7 @@ class SqliteRenewer:
     def _do(self, verb: Verb[Wish, Answer], wish: Wish) -> Answer:
         with self._lock:
             (answer,), topics = self._scribe.perform([Operation(verb, [wish], None)])
-            if self._peers is not None and topics and self._peers.any():
+            if self._peers is not None and topics:
                 self._peers.tell(topics)
         if isinstance(answer, Exception):
             raise answer

@@ -29,7 +29,7 @@ __all__ = [
 _BIG_INPUT_BYTES = 16 * 1024
 
 INPUT = f"iif(octet_length(inputs.input) <= {_BIG_INPUT_BYTES}, inputs.input, '')"
-"""An input as one of many in a JSON answer: '' for a big one, to be fetched alone (quoted in JSON it costs ten times)."""
+"""An input as one of many in a JSON answer: '' for a big one, fetched alone (in JSON it would cost ten times)."""
 
 EMPTY_INPUT = ""
 

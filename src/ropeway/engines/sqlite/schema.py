@@ -172,7 +172,7 @@ def _version(connection: apsw.Connection) -> int:
         raise EngineUnavailable(f"{connection.filename} is a database of another program: give another path")
     if version > VERSION:
         raise EngineUnavailable(
-            f"{connection.filename} was written by a newer Ropeway (its schema is {version}, this one knows {VERSION}): "
-            "upgrade this one"
+            f"{connection.filename} was written by a newer Ropeway (its schema is {version}, this one knows "
+            f"{VERSION}): upgrade this one"
         )
     return version

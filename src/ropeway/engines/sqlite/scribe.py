@@ -1,8 +1,9 @@
 """Runs operations in transactions: all that wait in one, or each in its own when one of them spoils it.
 
 What a caller is told: an error before the commit means that nothing has happened; one of the commit itself, or after
-it, that it may have (`OutcomeUnknown`). A commit that the disk refused to sync is the last: what the system then holds in
-memory and what is on the disk may differ for good, so that the engine must be opened anew (the fsync error is told once).
+it, that it may have (`OutcomeUnknown`). A commit that the disk refused to sync is the last: what the system then
+holds in memory and what is on the disk may differ for good, so that the engine must be opened anew (the fsync error
+is told once).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetry
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Refusal
-from ropeway.engines.sqlite.lines import Lines, flow_of
+from ropeway.engines.sqlite.lines import Flow, Flows, flow_key
 from ropeway.engines.sqlite.moving import Moving, load_with_inputs
 from ropeway.engines.sqlite.rows import JOB, decode_jobs, options_text, with_input
 from ropeway.engines.sqlite.schema import CODES
@@ -115,12 +115,15 @@ class _Batch:
 
     def __init__(self, tx: Transaction, jobs: Sequence[NewJob]) -> None:
         self._tx = tx
-        self._lines = Lines(tx)
+        self._flows = Flows(tx)
         self._jobs: dict[str, Job] = {}
         self._claims: dict[tuple[str, str], _Claim] = {}
-        self._added: list[NewJob] = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._inputs: list[tuple[int, str]] = []
+        self._new_claims: list[_Claim] = []
         self._recall(jobs)
-        self._lines.learn({flow_of(job) for job in jobs})
+        self._flows.learn({flow_key(job) for job in jobs})
+        self._last_number: int = tx.value(_LAST_NUMBER)
 
     def _recall(self, jobs: Sequence[NewJob]) -> None:
         """Read the jobs and claims that are there under these ids and keys."""
@@ -134,14 +137,15 @@ class _Batch:
 
     def answer(self, new: NewJob) -> Receipt | Refusal:
         """What becomes of one job, after those before it."""
-        earlier = self._claimed(new)
-        if earlier is not None:
-            return earlier
-        line = self._lines[new.queue]
-        refusal = line.refusal(new)
+        if new.id in self._jobs or new.idempotency_key is not None:
+            earlier = self._claimed(new)
+            if earlier is not None:
+                return earlier
+        flow = self._flows[new.queue, new.priority, new.tenant]
+        refusal = flow.refusal()
         if refusal is not None:
             return refusal
-        return Receipt(self._add(new, line.take(new)), depth=line.depth)
+        return Receipt(self._add(new, flow), depth=flow.line.depth.waiting)
 
     def _claimed(self, new: NewJob) -> Receipt | IdempotencyKeyReused | None:
         """The answer when this id, or this idempotency key, was submitted before."""
@@ -159,22 +163,23 @@ class _Batch:
             return None
         if known.tenant != new.tenant:
             return IdempotencyKeyReused("this job id is taken")
-        return Receipt(known, replayed=True, depth=self._lines.depth(known.queue))
+        return Receipt(known, replayed=True, depth=self._flows.depth(known.queue))
 
-    def _add(self, new: NewJob, rank: float) -> Job:
+    def _add(self, new: NewJob, flow: Flow) -> Job:
         now_ms = self._tx.now_ms
+        options = new.options
         run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
-        queue_timeout_s = new.options.queue_timeout_s
+        queue_timeout_s = options.queue_timeout_s
         job = Job(
             id=new.id,
             tenant=new.tenant,
             queue=new.queue,
             task=new.task,
             input=new.input,
-            options=new.options,
+            options=options,
             priority=new.priority,
             state=State.queued if run_at_ms is None else State.scheduled,
-            rank=rank,
+            rank=flow.take(options.cost),
             version=1,
             attempt=0,
             crashes=0,
@@ -190,58 +195,47 @@ class _Batch:
             retry_of=new.retry_of,
         )
         self._jobs[job.id] = job
-        self._added.append(new)
-        if new.idempotency_key is not None:
-            claim = _Claim(new.tenant, new.idempotency_key, new.id, new.fingerprint)
-            self._claims[new.tenant, new.idempotency_key] = claim
+        self._note(job, flow, new)
         return job
+
+    def _note(self, job: Job, flow: Flow, new: NewJob) -> None:
+        """Take down the rows that the job needs."""
+        self._last_number += 1
+        n = self._last_number
+        key = new.idempotency_key
+        deadline_ms = job.queue_deadline_ms
+        text = options_text(job.options)
+        self._rows.append(
+            (n, job.id, job.tenant, job.queue, job.task, text, job.priority, job.rank, job.run_at_ms, deadline_ms)
+            + ((job.retry_of, key) if key is not None or job.retry_of is not None else ())
+        )
+        self._inputs.append((n, job.input))
+        if job.run_at_ms is not None:
+            flow.scheduled += 1
+        if key is not None:
+            self._claims[job.tenant, key] = claim = _Claim(job.tenant, key, job.id, new.fingerprint)
+            self._new_claims.append(claim)
 
     def save(self) -> None:
         """Write the accepted jobs with all that belongs to them."""
-        if not self._added:
+        if not self._rows:
             return
         tx = self._tx
-        first: int = tx.value(_LAST_NUMBER) + 1
-        numbered = list(enumerate(self._added, first))
-        tx.run_packed(_ADD_JOBS, [self._row(n, new) for n, new in numbered], tx.now_ms)
-        tx.run_packed(_ADD_INPUTS, [(n, new.input) for n, new in numbered if len(new.input) <= _BIG_BYTES])
-        for n, new in numbered:
-            if len(new.input) > _BIG_BYTES:
-                tx.run(_ADD_BIG_INPUT, n, new.input)
-        claims = [
-            (new.tenant, new.idempotency_key, new.id, new.fingerprint)
-            for new in self._added
-            if new.idempotency_key is not None
-        ]
-        tx.run_packed(_ADD_CLAIMS, claims, tx.now_ms + CLAIM_MS)
-        self._lines.save()
+        tx.run_packed(_ADD_JOBS, self._rows, tx.now_ms)
+        tx.run_packed(_ADD_INPUTS, [row for row in self._inputs if len(row[1]) <= _BIG_BYTES])
+        for row in self._inputs:
+            if len(row[1]) > _BIG_BYTES:
+                tx.run(_ADD_BIG_INPUT, *row)
+        tx.run_packed(_ADD_CLAIMS, self._new_claims, tx.now_ms + CLAIM_MS)
+        self._flows.save()
         self._tell()
 
-    def _row(self, n: int, new: NewJob) -> tuple[Any, ...]:
-        job = self._jobs[new.id]
-        return (
-            n,
-            job.id,
-            job.tenant,
-            job.queue,
-            job.task,
-            options_text(job.options),
-            job.priority,
-            job.rank,
-            job.run_at_ms,
-            job.queue_deadline_ms,
-            job.retry_of,
-            new.idempotency_key,
-        )
-
     def _tell(self) -> None:
-        tx = self._tx
-        tx.topics.lifecycle()
-        for new in self._added:
-            job = self._jobs[new.id]
-            tx.ledger.count(job.queue, job.tenant, None, job.state)
-            tx.topics.jobs.add(job.id)
-            if job.state is State.queued:
-                tx.topics.queue(job.queue)
-            if job.run_at_ms is not None or job.queue_deadline_ms is not None:
-                tx.topics.upkeep()
+        topics = self._tx.topics
+        topics.lifecycle()
+        topics.jobs.update(row[1] for row in self._rows)
+        for flow in self._flows.taken():
+            if flow.taken > flow.scheduled:
+                topics.queue(flow.line.name)
+        if any(row[8] is not None or row[9] is not None for row in self._rows):
+            topics.upkeep()

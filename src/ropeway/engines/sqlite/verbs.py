@@ -1,12 +1,13 @@
 """The writing operations as the writer sees them: what to run, in which order, and how hard to write it down.
 
-All operations of one transaction are concurrent: none was answered before another began. So any order among them is a
-legal one, and this one merges the most (all submits, then all commits, ...) and lets a lease see what was submitted, and
-which places were freed, in the same breath.
+All operations of one transaction are concurrent: none was answered before another began. So any order among them is
+a legal one, and this one merges the most (all submits, then all commits, ...) and lets a lease see what was
+submitted, and which places were freed, in the same breath.
 
-`durable` operations are fsynced before they are answered. The others may be lost when the power goes (not when a process
-dies): a lost lease or append is an attempt that its worker, who lost power too, does not go on with; a lost renewal,
-rescue or promotion is made again. WAL keeps what was written in order, so nothing durable ever follows a gap.
+`durable` operations are fsynced before they are answered. The others may be lost when the power goes (not when a
+process dies): a lost lease or append is an attempt that its worker, who lost power too, does not go on with; a lost
+renewal, rescue or promotion is made again. WAL keeps what was written in order, so nothing durable ever follows a
+gap.
 """
 
 from __future__ import annotations

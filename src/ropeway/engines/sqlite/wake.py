@@ -1,12 +1,12 @@
 """Hints between the processes that share a file: each has a datagram socket in a directory beside it, nobody polls.
 
 `<file>-wake/` holds one Unix socket a process; what a transaction touched is sent to every one of them, and its loop
-fires its own board. Sending never blocks: a peer whose buffer is full has missed something, and is told so (`*`: look at
-everything) as soon as it takes datagrams again. Hints are never truth, so a directory that somebody deletes costs
-latency and no job.
+fires its own board. Sending never blocks: a peer whose buffer is full has missed something, and is told so (`*`:
+look at everything) as soon as it takes datagrams again. Hints are never truth, so a directory that somebody deletes
+costs latency and no job.
 
-A path too long for a socket's address is replaced by a directory in the temporary one, named by a hash of the real path.
-Where there are no Unix sockets there is no directory: such processes look at the file itself, see `hearing`.
+A path too long for a socket's address is replaced by a directory in the temporary one, named by a hash of the real
+path. Where there are no Unix sockets there is no directory: such processes look at the file itself, see `hearing`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ __all__ = ["EVERYTHING", "Bell", "Peers", "wake_directory"]
 EVERYTHING = "*"
 
 _ADDRESS_BYTES = 100  # sun_path holds 104 bytes on macOS and the BSDs, 108 on Linux
-_NAME_BYTES = 30
+_NAME_BYTES = 24
 _CHUNK_BYTES = 32 * 1024  # of topics in one datagram; a socket's buffer holds 200 KiB by default
+_DATAGRAMS = 64  # taken at once, so that busy peers do not keep the loop from everything else
 _TICK_NS = 50_000_000  # directory times are only as fine as the kernel's tick: within it, a second look is needed
 
 
@@ -57,25 +58,27 @@ class Bell:
         self.path = directory / f"{os.getpid()}-{secrets.token_hex(4)}.sock"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind(str(self.path))
 
     @classmethod
     def hang(cls, directory: Path) -> Bell | None:
         """A bell in this directory; None where it cannot be."""
+        bell = cls(directory)
         try:
-            return cls(directory)
+            bell._socket.bind(str(bell.path))
         except OSError:
+            bell.close()
             return None
+        return bell
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def heard(self) -> set[str]:
-        """The topics of all datagrams that have come."""
+        """The topics of the datagrams that have come; of very many, those of the first."""
         topics: set[str] = set()
         with contextlib.suppress(BlockingIOError):
-            while True:
-                topics.update(self._socket.recv(_CHUNK_BYTES * 2).decode().split("\n"))
+            for _ in range(_DATAGRAMS):
+                topics.update(self._socket.recv(_CHUNK_BYTES * 2).decode(errors="replace").split("\n"))
         return topics
 
     def close(self) -> None:
@@ -101,13 +104,11 @@ class Peers:
         """Whether somebody missed a hint and is still to be told so."""
         return bool(self._missed)
 
-    def any(self) -> bool:
-        """Whether there is somebody to tell."""
-        self._look()
-        return bool(self._names)
-
     def tell(self, topics: Iterable[str]) -> None:
-        """Send these topics to all; those that cannot take them now are remembered."""
+        """Send these topics to all, if there is anybody; those that cannot take them now are remembered."""
+        self._look()
+        if not self._names:
+            return
         for chunk in _chunks(topics):
             for name in tuple(self._names):
                 if name not in self._missed:
@@ -133,7 +134,8 @@ class Peers:
                 return
             self._names.remove(name)
             if error.errno == errno.ECONNREFUSED:  # its process is gone and has left it behind
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _look(self) -> None:
         """List the directory when it has changed, or may have changed since within the same tick."""

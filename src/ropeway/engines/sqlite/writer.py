@@ -1,8 +1,8 @@
 """The writer: one thread that owns the writing connection, and group commit.
 
-Calls of one tick of the loop are handed over together; what comes while a transaction runs waits for the next. So the
-more callers there are, the more of them share a transaction and its fsync. A transaction's futures are resolved, and its
-hints fired, by one call into the loop; then the other processes are told.
+Calls of one tick of the loop are handed over together; what comes while a transaction runs waits for the next. So
+the more callers there are, the more of them share a transaction and its fsync. A transaction's futures are resolved,
+and its hints fired, by one call into the loop; then the other processes are told.
 """
 
 from __future__ import annotations
@@ -94,15 +94,13 @@ class Writer:
 
     def _live(self, opened: asyncio.Future[None]) -> None:
         try:
-            connection = open_writer(self._path, self._options)
+            with contextlib.closing(open_writer(self._path, self._options)) as connection:
+                self._tell_loop(_succeed, opened)
+                self._serve(Scribe(connection, self._clock, self._random, self._options))
+                _empty_wal(connection)
         except Exception as error:
             self._tell_loop(_fail, opened, translated(error))
-            return
-        self._tell_loop(_succeed, opened)
-        try:
-            self._serve(Scribe(connection, self._clock, self._random, self._options))
         finally:
-            _close(connection)
             if self._peers is not None:
                 self._peers.close()
             self._tell_loop(_succeed, self._ended)
@@ -146,7 +144,7 @@ class Writer:
         return True
 
     def _tell_peers(self, done: Done) -> None:
-        if self._peers is not None and done.topics and self._peers.any():
+        if self._peers is not None and done.topics:
             self._peers.tell(done.topics)
 
     # -- back in the loop
@@ -184,12 +182,10 @@ def _group(waiting: deque[Operation]) -> list[Operation]:
     return group
 
 
-def _close(connection: apsw.Connection) -> None:
-    """Bring the WAL into the file, if nobody else is at it, and close."""
+def _empty_wal(connection: apsw.Connection) -> None:
+    """Bring the WAL into the file, if nobody else is at it."""
     with contextlib.suppress(apsw.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with contextlib.suppress(apsw.Error):
-        connection.close()
 
 
 def _succeed(future: asyncio.Future[None]) -> None:

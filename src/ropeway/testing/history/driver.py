@@ -19,7 +19,7 @@ from ropeway.engines.base import Engine
 from ropeway.testing.faults import Moment
 from ropeway.testing.harness import DurableHarness, FailpointHarness, Harness
 from ropeway.testing.history.record import TENANTS, Call, History, Look, Op, Step
-from ropeway.testing.history.rules import BURST_RULES, RULES
+from ropeway.testing.history.rules import BURST_RULES, CORE, CORE_WEIGHTS, OTHER_WEIGHTS, RULES, workers
 from ropeway.testing.history.world import QUEUES, World
 from ropeway.testing.random import seeded_random
 
@@ -95,19 +95,18 @@ class Driver:
             self.history.stats[tenant_or_all] = await self.engine.stats(tenant_or_all)
 
     def _swarm(self) -> dict[str, int]:
-        moves = [*RULES, "time", "burst"]
+        moves = [*RULES, "time", "expire", "burst"]
         if isinstance(self._harness, DurableHarness):
             moves.append("crash")
         if isinstance(self._harness, FailpointHarness):
             moves.append("die")
-        weights = {move: self._rng.choice((0, 1, 1, 3, 8)) for move in moves}
-        for needed in ("submit", "lease"):
-            weights[needed] = max(1, weights[needed])
-        return weights
+        return {move: self._rng.choice(CORE_WEIGHTS if move in CORE else OTHER_WEIGHTS) for move in moves}
 
     async def _move(self, name: str) -> None:
         if name == "time":
             await self._pass(self._rng.choice((1, 300, 1000, 5000, 20_000, -2000)))
+        elif name == "expire":
+            await self._expire()
         elif name == "burst":
             await self._burst()
         elif name == "crash":
@@ -124,9 +123,12 @@ class Driver:
         return self._rng.choice(("before", "after"))
 
     async def _burst(self) -> None:
-        """Two to four calls at the same time."""
-        drawn = (RULES[self._rng.choice(BURST_RULES)](self.world) for _ in range(self._rng.choice((2, 3, 4))))
-        calls = [call for call in drawn if call is not None]
+        """Two to four calls at the same time, of different kinds or all of one."""
+        count = self._rng.choice((2, 3, 4))
+        names = self._rng.choices(BURST_RULES, k=count)
+        if self._rng.random() < 0.3:
+            names = names[:1] * count
+        calls = [call for name in names if (call := RULES[name](self.world)) is not None]
         if calls:
             await self._step(calls)
 
@@ -136,6 +138,12 @@ class Driver:
         else:
             self.world.clock.advance(ms)
         await self._record((), "time")
+
+    async def _expire(self) -> None:
+        """Workers fall silent and are rescued, and one is back: what they held has zombies from now on."""
+        await self._pass(self._rng.choice((1000, 5000, 6000)))
+        await self._step([Call("rescue", (_ENOUGH,))])
+        await self._step([workers.announce(self.world)])
 
     async def _crash(self) -> None:
         """The engine's process dies between two calls."""
@@ -156,7 +164,10 @@ class Driver:
     async def _step(self, calls: list[Call], lost: Moment | None = None) -> Step:
         if lost == "before":
             return await self._record((Op(calls[0], "info"),))
-        ops = await asyncio.gather(*map(self._call, calls))
+        if len(calls) == 1:  # most are: a task of its own would cost more than the call
+            ops = [await self._call(calls[0])]
+        else:
+            ops = await asyncio.gather(*map(self._call, calls))
         if lost == "after":
             ops = [Op(op.call, "info") if op.is_ok else op for op in ops]
         return await self._record(tuple(ops))

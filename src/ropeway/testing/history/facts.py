@@ -26,17 +26,12 @@ class Change(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A step in its place."""
+    """A step in its place. `only` is its call, if it was one alone and its answer came."""
 
     before: Look
     step: Step
     changes: list[Change]
-
-    @property
-    def only(self) -> Op | None:
-        """The call of this step, if it was one alone and its answer came."""
-        op = self.step.only
-        return op if op is not None and op.is_ok and not self.step.event else None
+    only: Op | None
 
     def only_answer(self, *methods: str) -> Any:
         """The answer to the one call of this step, if it is one of these methods; else None."""
@@ -46,6 +41,8 @@ class Moment(NamedTuple):
     def born(self) -> Iterator[Job]:
         """The jobs that came in this step, in the order in which its calls name them."""
         new = {change.job.id: change.job for change in self.changes if change.old is None}
+        if not new:
+            return
         for op in self.step.ops:
             for job_id in submitted(op):
                 if job_id in new:
@@ -108,5 +105,6 @@ def _moments(history: History) -> Iterator[Moment]:
             Change(before.jobs.get(job_id), job) for job_id, job in now.items() if before.jobs.get(job_id) != job
         ]
         changes += [Change(job, None) for job_id, job in before.jobs.items() if job_id not in now]
-        yield Moment(before, step, changes)
+        op = step.only
+        yield Moment(before, step, changes, op if op is not None and op.is_ok and not step.event else None)
         before = step.look

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from ropeway.domain.event import Event
 from ropeway.domain.job import Job
 from ropeway.domain.queue import QueueStats
+from ropeway.testing.history.telling import short
 
 __all__ = ["TENANTS", "Call", "History", "Kind", "Look", "Op", "Step", "Violation"]
 
@@ -25,7 +26,7 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.method}({', '.join(map(repr, self.args))})"
+        return f"{self.method}({', '.join(map(short, self.args))})"
 
 
 class Op(NamedTuple):
@@ -98,7 +99,7 @@ class History:
             if step.event:
                 yield f"{step.number:3} @{step.at_ms} {step.event}"
             for op in step.ops:
-                yield f"{step.number:3} @{step.at_ms} {op.kind:6} {op.call} -> {op.answer!r}"
+                yield f"{step.number:3} @{step.at_ms} {op.kind:6} {op.call} -> {short(op.answer)}"
 
 
 class Violation(NamedTuple):

@@ -6,7 +6,6 @@ import itertools
 import random
 
 from ropeway.domain.event import SNAPSHOT, START, Cursor
-from ropeway.domain.job import Receipt
 from ropeway.domain.lease import Appended, Assignment
 from ropeway.testing.clock import ManualClock
 from ropeway.testing.history.record import TENANTS, Call, Look, Op, Step
@@ -31,6 +30,7 @@ class World:
         self.next_seq: dict[str, int] = {}
         self.cursors: dict[str, list[Cursor]] = {}
         self.made: list[Call] = []
+        self.live: list[str] = []
         self._numbers = itertools.count(1)
 
     def number(self) -> int:
@@ -53,11 +53,15 @@ class World:
         return TENANTS[1 - TENANTS.index(owner)]
 
     def lease(self) -> Assignment | None:
-        """A lease to act under: half the time any old one, the zombie's."""
+        """A lease to act under: a recent one, or any old one, or one whose job was leased again since, the zombie's."""
         if not self.grants:
             return None
-        recent = self.rng.random() < 0.5
-        return self.rng.choice(self.grants[-3:] if recent else self.grants)
+        luck = self.rng.random()
+        if luck < 0.5:
+            return self.rng.choice(self.grants[-3:])
+        newest = {held.job_id: held for held in self.grants}
+        zombies = [held for held in self.grants if newest[held.job_id] is not held]
+        return self.rng.choice(zombies if zombies and luck < 0.8 else self.grants)
 
     def repeatable(self, call: Call) -> bool:
         """Whether the call may be made again without making a purged id anew, which would be another job."""
@@ -78,17 +82,15 @@ class World:
                 self._learn_answer(op)
 
     def _learn_answer(self, op: Op) -> None:
-        if op.call.method == "lease":
+        if op.call.method == "announce":
+            session = op.call.args[0].session
+            self.live = [*(name for name in self.live if name != session), session][-2:]
+        elif op.call.method == "lease":
             self.grants += op.answer
             self.next_seq.update((held.lease.token, held.next_seq) for held in op.answer)
         elif op.call.method == "append":
-            for append, answer in op.batch:
-                if isinstance(answer, Appended):
-                    self.next_seq[append.lease.token] = answer.next_seq
-        elif op.call.method == "submit":
-            for _, answer in op.batch:
-                if isinstance(answer, Receipt):
-                    self.cursors.setdefault(answer.job.id, [START])
+            written = ((append, answer) for append, answer in op.batch if isinstance(answer, Appended))
+            self.next_seq.update((append.lease.token, answer.next_seq) for append, answer in written)
         elif op.call.method == "read" and op.answer is not None and op.answer.events:
             last = op.answer.events[-1]
             if last.type != SNAPSHOT:

@@ -35,9 +35,11 @@ def leases_go_by_rank(facts: Facts) -> Iterator[Violation]:
         leased = moment.only_answer("lease")
         if leased is not None and moment.only is not None:
             request = moment.only.call.args[0]
-            if request.session not in unsure:
-                open_ = request.session in sessions and sessions[request.session].soonest_ms > moment.step.at_ms
-                expected = _expected_lease(facts, moment.before, request, policies, moment.step.at_ms) if open_ else []
+            is_open = _is_open(sessions.get(request.session), moment.step.at_ms)
+            if is_open is not None and request.session not in unsure:
+                expected = (
+                    _expected_lease(facts, moment.before, request, policies, moment.step.at_ms) if is_open else []
+                )
                 keys = [_place(facts, moment.before.jobs[held.job_id]) for held in leased]
                 if keys != [_place(facts, job) for job in expected]:
                     told, due = [held.job_id for held in leased], [job.id for job in expected]
@@ -121,6 +123,13 @@ def _follow(moment: Moment, sessions: Sessions, unsure: set[str]) -> None:
                 del sessions[name]
             else:
                 unsure.add(name)
+
+
+def _is_open(span: Span | None, now: int) -> bool | None:
+    """Whether a session may lease now; None when that hangs on a renewal whose reply was lost."""
+    if span is None or span.latest_ms <= now:
+        return False
+    return True if span.soonest_ms > now else None
 
 
 def _expected_lease(

@@ -8,7 +8,7 @@ from ropeway.testing.history.record import Call
 from ropeway.testing.history.rules import clients, operators, workers
 from ropeway.testing.history.world import World
 
-__all__ = ["BURST_RULES", "RULES", "Rule"]
+__all__ = ["BURST_RULES", "CORE", "CORE_WEIGHTS", "OTHER_WEIGHTS", "RULES", "Rule"]
 
 Rule = Callable[[World], Call | None]
 
@@ -37,6 +37,13 @@ RULES: dict[str, Rule] = {
     "stats": operators.stats,
 }
 """Every rule by name. The order is part of what a seed means."""
+
+CORE = frozenset({"submit", "lease", "append", "commit", "expire"})
+"""The moves without which little happens."""
+
+CORE_WEIGHTS = (1, 3, 3, 8, 8)
+OTHER_WEIGHTS = (0, 0, 0, 1, 1, 2, 4)
+"""What a history draws a move's weight from: many moves left out leave room for the others to meet."""
 
 BURST_RULES = ("submit", "lease", "append", "commit", "repeat", "cancel", "get", "renew", "rescue", "close")
 """Rules whose calls may be made at the same time."""

@@ -14,25 +14,28 @@ TYPES = ("output.delta", "output.delta", "progress", "usage", "log")
 TTL_MS = (1000, 5000)
 
 
-def announce(world: World) -> Call | None:
+def announce(world: World) -> Call:
     session = world.rng.choice(SESSIONS)
     return Call("announce", (WorkerCard(session, session, QUEUES, ttl_ms=world.rng.choice(TTL_MS)),))
 
 
 def lease(world: World) -> Call | None:
-    session = world.rng.choice(SESSIONS)
+    session = _session(world)
     queues = world.rng.choice((QUEUES, QUEUES[::-1], QUEUES[:1], QUEUES[1:]))
     return Call("lease", (LeaseRequest(session, f"worker-{session}", queues, world.rng.choice((1, 1, 2, 3))),))
 
 
 def append(world: World) -> Call | None:
-    """Events under a lease, at the number that its holder believes to come next, or rarely at another."""
+    """Events under a lease, at the number that its holder believes to come next, or now and then at another."""
     held = world.lease()
     if held is None:
         return None
     seq = world.next_seq.get(held.lease.token, held.next_seq)
-    if world.rng.random() < 0.1:
+    luck = world.rng.random()
+    if luck < 0.1:
         seq = max(0, seq + world.rng.choice((-2, -1, 1)))
+    elif luck < 0.3 and held.job_id in world.look.jobs:
+        seq = world.look.jobs[held.job_id].seq  # what a zombie would take that looks where the log ends
     drafts = tuple((world.rng.choice(TYPES), str(world.number())) for _ in range(world.rng.choice((1, 1, 2, 3))))
     return Call("append", ([Append(held.lease, seq, drafts)],))
 
@@ -48,11 +51,16 @@ def commit(world: World) -> Call | None:
 
 
 def renew(world: World) -> Call | None:
-    return Call("renew", (world.rng.choice(SESSIONS), world.rng.choice(TTL_MS)))
+    return Call("renew", (_session(world), world.rng.choice(TTL_MS)))
 
 
 def close(world: World) -> Call | None:
     return Call("close", (world.rng.choice(SESSIONS),))
+
+
+def _session(world: World) -> str:
+    """One that announced itself lately, as a rule."""
+    return world.rng.choice(world.live if world.rng.random() < 0.85 else SESSIONS)
 
 
 def _outcome(world: World) -> Outcome:

@@ -1,0 +1,26 @@
+"""Logs of the processes that serve: one line an event on stderr, with the process that says it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = ["LogLevel", "start_logging"]
+
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], typer.Option("--log-level", envvar="ROPEWAY_LOG", help="What to log.")
+]
+
+
+def start_logging(level: str, process: str) -> None:
+    """Log to stderr from `level` on, as `process`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {process}: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,150 @@
+"""What the processes do that serve: a gateway, a worker, or both at once on an engine in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from ropeway.cli.banner import known_tasks, show_ready
+from ropeway.cli.network import cannot_listen
+from ropeway.config import ServerSettings, WorkerSettings
+from ropeway.engines.base import Engine
+from ropeway.engines.connect import connect
+from ropeway.runtime import App, Worker, WorkerOptions, run_worker
+from ropeway.runtime.link import SupervisorLink
+from ropeway.serving import Gateway, GatewayOptions, hosts_for
+from ropeway.serving.server import Server, serve
+
+__all__ = ["run_all_in_one", "run_gateway_process", "run_worker_process", "worker_options"]
+
+
+def worker_options(settings: WorkerSettings, name: str = "") -> WorkerOptions:
+    """The worker's own options, from the settings."""
+    return WorkerOptions(
+        name=name,
+        queues=settings.queues,
+        concurrency=settings.concurrency,
+        threads=settings.threads,
+        grace_s=settings.grace_s,
+    )
+
+
+async def run_worker_process(app: App, engine_url: str, options: WorkerOptions, link: SupervisorLink | None) -> None:
+    """A worker until it is told to drain, or its supervisor is gone."""
+    async with _opened(connect(engine_url)) as engine:
+        await run_worker(app, engine, options, link=link)
+
+
+async def run_gateway_process(
+    engine_url: str, server: ServerSettings, app: App | None, link: SupervisorLink | None, *, await_tasks: bool
+) -> None:
+    """A gateway until it is told to drain, or its supervisor is gone.
+
+    With an `app` it publishes the tasks and checks inputs by their types too. `await_tasks`: it serves at once, and
+    says so when there is something to submit.
+    """
+    async with _opened(connect(engine_url)) as engine:
+        if app is not None:
+            await engine.publish(app.cards)
+        with _asked_to_stop() as stopping:
+            if link is not None:
+                link.when_gone(_from_thread(stopping.set))
+            await _serve(engine, server, app, stopping, link, await_tasks=await_tasks)
+
+
+async def run_all_in_one(app: App, engine: Engine, server: ServerSettings, options: WorkerOptions) -> None:
+    """Gateway and worker in this loop, until told to drain; told again, they end at once."""
+    async with _opened(engine):
+        worker = Worker(app, engine, options)
+        await engine.publish(app.cards)
+        with _asked_to_stop(worker.drain, worker.end_now) as stopping:
+            working = asyncio.ensure_future(worker.run())
+            working.add_done_callback(lambda _: stopping.set())
+            try:
+                await _serve(engine, server, app, stopping, None, await_tasks=False)
+            finally:
+                worker.drain()
+                await working
+
+
+async def _serve(
+    engine: Engine,
+    settings: ServerSettings,
+    app: App | None,
+    stopping: asyncio.Event,
+    link: SupervisorLink | None,
+    *,
+    await_tasks: bool,
+) -> None:
+    checks = {} if app is None else {name: task.check for name, task in app.tasks.items()}
+    gateway = Gateway(engine, GatewayOptions(allowed_hosts=hosts_for(settings.host)), checks)
+    telling: list[asyncio.Future[None]] = []
+
+    def ready(server: Server) -> None:
+        if link is not None:
+            link.ready()
+        telling.append(asyncio.ensure_future(_tell(server.url, engine, await_tasks)))
+
+    try:
+        await serve(gateway, settings.host, settings.port, stopping=stopping, on_ready=ready)
+    except OSError as error:
+        raise cannot_listen(settings.host, settings.port, error) from error
+    finally:
+        for task in telling:
+            task.cancel()
+
+
+def _from_thread(call: Callable[[], None]) -> Callable[[], None]:
+    """`call`, to be called from another thread than this loop's."""
+    loop = asyncio.get_running_loop()
+
+    def called() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: too late to matter
+            loop.call_soon_threadsafe(call)
+
+    return called
+
+
+async def _tell(url: str, engine: Engine, await_tasks: bool) -> None:
+    cards = await known_tasks(engine) if await_tasks else await engine.tasks()
+    show_ready(url, engine.info, cards)
+
+
+@contextlib.asynccontextmanager
+async def _opened(engine: Engine) -> AsyncIterator[Engine]:
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.shut()
+
+
+@contextlib.contextmanager
+def _asked_to_stop(
+    first: Callable[[], None] = lambda: None, second: Callable[[], None] | None = None
+) -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets, calling `first`; the next one calls `second`, and one after the
+    last of these ends the process as it would without us."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    steps = [first] if second is None else [first, second]
+    watched = (signal.SIGTERM, signal.SIGINT)
+
+    def heard() -> None:
+        asked.set()
+        steps.pop(0)()
+        if not steps:
+            let_go()
+
+    def let_go() -> None:
+        for number in watched:
+            loop.remove_signal_handler(number)
+
+    for number in watched:
+        loop.add_signal_handler(number, heard)
+    try:
+        yield asked
+    finally:
+        let_go()

@@ -1,0 +1,223 @@
+"""`ropeway up`, `api` and `worker`: the processes that serve.
+
+`up` and `worker` are supervisors: they run no user code, keep their children running and their sessions alive, and see
+at once when one dies. A child is this same program with the supervisor's line in its environment.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ropeway.cli.logs import LogLevel, start_logging
+from ropeway.cli.loops import run_loop, tune_interpreter
+from ropeway.cli.network import check_bind, probe_port
+from ropeway.cli.options import Config, EngineUrl
+from ropeway.cli.serving import run_all_in_one, run_gateway_process, run_worker_process, worker_options
+from ropeway.cli.target import check_target, load_app
+from ropeway.cli.teaching import help_text
+from ropeway.config import Settings, load_settings
+from ropeway.domain.errors import InvalidRequest
+from ropeway.engines.base import Renewer
+from ropeway.engines.connect import connect
+from ropeway.runtime.child import ChildSpec
+from ropeway.runtime.link import SupervisorLink
+from ropeway.runtime.supervisor import Supervisor
+
+__all__ = ["API_HELP", "UP_HELP", "WORKER_HELP", "api", "up", "worker"]
+
+GRACE_MARGIN_S = 10.0  # a worker whose grace is over still has outcomes to commit and jobs to give back
+
+Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="chatbot:app for `app = App()` in chatbot.py.")]
+Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="[default: 127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes a free one. [default: 8000]")]
+Insecure = Annotated[bool | None, typer.Option("--insecure", help="Allow an address that others can reach.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes. [default: 1]")]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Async jobs at once in each. [default: 1000]")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Blocking jobs at once in each. [default: 256]")]
+Queues = Annotated[str | None, typer.Option(metavar="A,B", help="Queues to serve, in order. [default: all]")]
+Grace = Annotated[
+    float | None, typer.Option(min=0, metavar="SECONDS", help="For running jobs at a stop. [default: 30]")
+]
+
+UP_HELP = help_text(
+    "Serve an application: a gateway and workers, on one machine, in one command.",
+    "A supervisor keeps one gateway and N workers running on the same file; one that dies is started again, and its "
+    "jobs run elsewhere at once. Ctrl-C or SIGTERM drains: running jobs have --grace to finish, the rest goes back. "
+    "On memory: it is one process, and jobs live as long as it does.",
+    "On a terminal it shows what to try; on a pipe it writes one line of JSON once it serves.",
+    examples=(
+        "ropeway up chatbot:app",
+        "ropeway up chatbot:app --workers 4 --port 8080",
+        "ropeway up chatbot:app --engine sqlite:///var/lib/ropeway.db --threads 1000",
+    ),
+)
+API_HELP = help_text(
+    "Serve the HTTP API alone; workers run elsewhere, on the same engine.",
+    "It knows the tasks from what the workers announce. With MODULE:APP it imports them itself: inputs are then "
+    "checked by their own types too, and jobs are accepted before any worker has started.",
+    examples=("ropeway api", "ropeway api chatbot:app --port 8080"),
+)
+WORKER_HELP = help_text(
+    "Run jobs, without an API; start as many as you like on the same engine.",
+    examples=(
+        "ropeway worker chatbot:app",
+        "ropeway worker chatbot:app --workers 4 --queues chat,gpu --concurrency 1000",
+    ),
+)
+
+
+def up(
+    target: Target,
+    engine: EngineUrl = None,
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = None,
+    workers: Workers = None,
+    concurrency: Concurrency = None,
+    threads: Threads = None,
+    queues: Queues = None,
+    grace: Grace = None,
+    log_level: LogLevel = "info",
+    config: Config = None,
+) -> None:
+    flags = {"engine": engine, "server": {"host": host, "port": port, "insecure": insecure}}
+    settings = load_settings(flags | _worker_flags(workers, concurrency, threads, queues, grace), path=config)
+    check_bind(settings.server.host, settings.server.insecure)
+    check_target(target)
+    start_logging(log_level, "up")
+    free_port = probe_port(settings.server.host, settings.server.port)
+    if _in_memory(settings.engine):
+        _up_in_memory(target, settings)
+        return
+    family = _Family(settings, log_level, config)
+    raise typer.Exit(family.supervise([family.gateway(free_port), *family.workers(target)]))
+
+
+def api(
+    target: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", help="Import the tasks too.")] = None,
+    engine: EngineUrl = None,
+    host: Host = None,
+    port: Port = None,
+    insecure: Insecure = None,
+    log_level: LogLevel = "info",
+    config: Config = None,
+    await_tasks: Annotated[bool, typer.Option("--await-tasks", hidden=True)] = False,
+) -> None:
+    flags = {"engine": engine, "server": {"host": host, "port": port, "insecure": insecure}}
+    settings = load_settings(flags, path=config)
+    check_bind(settings.server.host, settings.server.insecure)
+    _refuse_memory(settings.engine)
+    app = None if target is None else load_app(target)
+    start_logging(log_level, "gateway")
+    tune_interpreter()
+    link = SupervisorLink.from_environment()
+    run_loop(run_gateway_process(settings.engine, settings.server, app, link, await_tasks=await_tasks))
+
+
+def worker(
+    target: Target,
+    engine: EngineUrl = None,
+    workers: Workers = None,
+    concurrency: Concurrency = None,
+    threads: Threads = None,
+    queues: Queues = None,
+    grace: Grace = None,
+    name: Annotated[str, typer.Option(help="For people, in jobs and lists. [default: host and process]")] = "",
+    log_level: LogLevel = "info",
+    config: Config = None,
+) -> None:
+    flags = {"engine": engine} | _worker_flags(workers, concurrency, threads, queues, grace)
+    settings = load_settings(flags, path=config)
+    _refuse_memory(settings.engine)
+    link = SupervisorLink.from_environment()
+    if link is None:
+        check_target(target)
+        start_logging(log_level, "workers")
+        family = _Family(settings, log_level, config)
+        raise typer.Exit(family.supervise(family.workers(target, name)))
+    app = load_app(target)
+    start_logging(log_level, name or "worker")
+    tune_interpreter()
+    run_loop(run_worker_process(app, settings.engine, worker_options(settings.worker, name), link))
+
+
+def _up_in_memory(target: str, settings: Settings) -> None:
+    if settings.worker.processes > 1:
+        raise InvalidRequest("memory: is one process: --workers needs sqlite:")
+    app = load_app(target)
+    tune_interpreter()
+    run_loop(run_all_in_one(app, connect(settings.engine), settings.server, worker_options(settings.worker)))
+
+
+class _Family:
+    """A supervisor's children: this same program, with every setting resolved into flags."""
+
+    def __init__(self, settings: Settings, log_level: str, config: Path | None) -> None:
+        self._settings = settings
+        self._common = ("--engine", settings.engine, "--log-level", log_level)
+        self._environment = {} if config is None else {"ROPEWAY_CONFIG": str(config.absolute())}
+
+    def gateway(self, port: int) -> ChildSpec:
+        flags = ["--host", self._settings.server.host, "--port", str(port), "--await-tasks"]
+        return self._child("gateway", "api", *flags, *(["--insecure"] if self._settings.server.insecure else []))
+
+    def workers(self, target: str, name: str = "") -> list[ChildSpec]:
+        settings = self._settings.worker
+        flags = ["--concurrency", str(settings.concurrency), "--threads", str(settings.threads)]
+        flags += ["--grace", str(settings.grace_s)]
+        flags += ["--queues", ",".join(settings.queues)] if settings.queues else []
+        return [
+            self._child(f"worker {n}", "worker", target, *flags, *(["--name", f"{name}-{n}"] if name else []))
+            for n in range(1, settings.processes + 1)
+        ]
+
+    def supervise(self, children: list[ChildSpec]) -> int:
+        """Run them until all is over; the exit code."""
+        renewer = _renewer(self._settings.engine)
+        return Supervisor(children, renewer, grace_s=self._settings.worker.grace_s + GRACE_MARGIN_S).run()
+
+    def _child(self, name: str, command: str, *arguments: str) -> ChildSpec:
+        program = (sys.executable, "-m", "ropeway", command)
+        return ChildSpec(name, (*program, *arguments, *self._common), self._environment)
+
+
+def _renewer(url: str) -> Renewer:
+    """A renewer on the store, which is made first, and opened once: what is wrong with it is told once, and here."""
+    engine = connect(url)
+
+    async def make() -> None:
+        await engine.open()
+        await engine.shut()
+
+    run_loop(make())
+    return engine.renewer()
+
+
+def _worker_flags(
+    workers: int | None, concurrency: int | None, threads: int | None, queues: str | None, grace: float | None
+) -> dict[str, Any]:
+    named = None if queues is None else [queue.strip() for queue in queues.split(",") if queue.strip()]
+    return {
+        "worker": {
+            "processes": workers,
+            "concurrency": concurrency,
+            "threads": threads,
+            "queues": named,
+            "grace_s": grace,
+        }
+    }
+
+
+def _in_memory(url: str) -> bool:
+    return url.partition(":")[0] == "memory"
+
+
+def _refuse_memory(url: str) -> None:
+    if _in_memory(url):
+        raise InvalidRequest(
+            "memory: lives in one process: `ropeway up MODULE:APP --engine memory:` runs all of it there"
+        )

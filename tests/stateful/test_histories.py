@@ -1,0 +1,82 @@
+"""Seeded histories break no promise: fixed seeds, seeds that are new with every change, and those that failed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from handover import HandoverHarness
+
+from harnesses import SqliteHarness
+from ropeway.testing.harness import DurableHarness, Harness
+from ropeway.testing.history import check, drive
+from ropeway.testing.history.record import Step
+from ropeway.testing.history.seeds import KeptSeed, assert_clean, kept_seeds, seeds_of_sources
+
+SEEDS = Path(__file__).parent.parent / "seeds"
+CHUNK = 125  # histories a test: a failure names a part, and the count shows progress
+COUNTS = {"memory": 1000, "sqlite": 75}
+
+
+def harness(engine: str) -> DurableHarness:
+    return HandoverHarness() if engine == "memory" else SqliteHarness()
+
+
+def chunks() -> list[tuple[str, range]]:
+    """The histories to run, in parts: engine, and the numbers of the histories."""
+    return [
+        (engine, range(start, min(start + CHUNK, count)))
+        for engine, count in COUNTS.items()
+        for start in range(0, count, CHUNK)
+    ]
+
+
+@pytest.mark.parametrize(("engine", "numbers"), chunks())
+async def test_fixed_seeds(engine: str, numbers: range) -> None:
+    """The same histories on every run break nothing."""
+    for seed in numbers:
+        await assert_clean(seed, harness(engine), SEEDS)
+
+
+@pytest.mark.parametrize(("engine", "numbers"), chunks())
+async def test_fresh_seeds(engine: str, numbers: range) -> None:
+    """Histories that are others with every change of the sources break nothing."""
+    seeds = seeds_of_sources(numbers.stop)
+    for number in numbers:
+        await assert_clean(seeds[number], harness(engine), SEEDS)
+
+
+@pytest.mark.parametrize("kept", kept_seeds(SEEDS), ids=lambda kept: f"{kept.engine}-{kept.seed}")
+async def test_kept_seeds(kept: KeptSeed) -> None:
+    """What failed once does not fail again, on any engine."""
+    for engine in COUNTS:
+        assert check(await drive(kept.seed, harness(engine), kept.length)) == []
+
+
+@pytest.mark.parametrize("engine", COUNTS)
+@pytest.mark.parametrize("seed", [3, 4, 5])
+async def test_a_seed_is_a_history(engine: str, seed: int) -> None:
+    """The same seed twice gives the same history, call by call and byte by byte: nothing reads time or chance."""
+    first, second = [await drive(seed, harness(engine)) for _ in range(2)]
+    assert list(first.lines()) == list(second.lines())
+    assert [step.look for step in first.steps] == [step.look for step in second.steps]
+    assert (first.logs, first.observations, first.stats) == (second.logs, second.observations, second.stats)
+
+
+async def test_engines_tell_one_history() -> None:
+    """A seed gives every engine the same moves: what an engine answers leads no history elsewhere."""
+    for seed in range(10):
+        memory, sqlite = [await drive(seed, Plain(harness(engine))) for engine in COUNTS]
+        assert [_moves(step) for step in memory.steps] == [_moves(step) for step in sqlite.steps]
+
+
+class Plain:
+    """A harness without its crashes, so that all engines have the same moves to choose from."""
+
+    def __init__(self, inner: Harness) -> None:
+        self.name = inner.name
+        self.start, self.stop = inner.start, inner.stop
+
+
+def _moves(step: Step) -> list[str]:
+    return [step.event, *(op.call.method for op in step.ops)]
