@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import RopewayError
@@ -14,9 +16,9 @@ from ropeway.domain.ids import RandomBytes
 from ropeway.engines.base import Engine
 from ropeway.engines.sqlite import SqliteEngine
 from ropeway.engines.sqlite.connection import SqliteOptions
-from ropeway.testing.harness import DurableHarness, Harness, MemoryHarness
+from ropeway.testing.harness import Harness, MemoryHarness
 
-__all__ = ["DURABLE", "HARNESSES", "Killed", "SqliteHarness"]
+__all__ = ["HARNESSES", "Killed", "SharedSqliteHarness", "SqliteHarness"]
 
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where test files live, if there is a disk in memory: thousands of fsyncs prove nothing here, and take minutes."""
@@ -64,8 +66,10 @@ class _Store:
         """An engine on the image; the dead one, which no longer matters, lets go of its own files."""
         if self.image is None:
             self.keep_image()
-        with suppress(RopewayError):
-            await dead.shut()
+        for engine in (dead, *self.beside):
+            with suppress(RopewayError):
+                await engine.shut()
+        self.beside.clear()
         shutil.rmtree(self.home)
         assert self.image is not None
         self.home, self.image = self.image, None
@@ -123,5 +127,44 @@ class SqliteHarness:
         return engine
 
 
+class SharedSqliteHarness(SqliteHarness):
+    """Two SQLite engines on one file, as two processes have it, asked in turn; a crash takes both."""
+
+    name = "sqlite-shared"
+
+    async def start(self, clock: Clock, random: RandomBytes) -> Engine:
+        return await self._shared(await super().start(clock, random))
+
+    async def stop(self, engine: Engine) -> None:
+        await super().stop(_first(engine))
+
+    async def reopen(self, engine: Engine) -> Engine:
+        return await self.crash(engine)
+
+    async def crash(self, engine: Engine) -> Engine:
+        return await self._shared(await super().crash(_first(engine)))
+
+    async def die(self, engine: Engine, point: str, call: Callable[[], Awaitable[object]]) -> Engine:
+        return await self._shared(await super().die(_first(engine), point, call))
+
+    async def _shared(self, first: Engine) -> Engine:
+        return cast(Engine, _InTurn(first, await self.beside(first)))
+
+
+class _InTurn:
+    """Each call is another engine's than the one before."""
+
+    def __init__(self, first: Engine, second: Engine) -> None:
+        self.first = first
+        self._turns = itertools.cycle((first, second))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(next(self._turns), name)
+
+
+def _first(engine: Engine) -> Engine:
+    assert isinstance(engine, _InTurn)
+    return engine.first
+
+
 HARNESSES: list[Harness] = [MemoryHarness(), SqliteHarness()]
-DURABLE: list[DurableHarness] = [SqliteHarness()]

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -47,7 +48,15 @@ class Page:
         self._ports = {port: str(free_port()) for port in PORTS}
         self._servers: list[subprocess.Popen[bytes]] = []
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._env = {**os.environ, "PATH": path, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "NO_COLOR": "1"}
+        (folder / ".curlrc").write_text("fail-with-body\n")  # a refusal is an error here, as nobody looks at it
+        self._env = {
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+            "NO_COLOR": "1",
+            "CURL_HOME": str(folder),
+            "ROPEWAY_SERVER_PORT": self._ports["8000"],  # where a server goes that is not told otherwise
+        }
 
     def run(self, block: Block) -> None:
         text = re.sub(r"\b(8000|8001)\b", lambda match: self._ports[match[0]], block.text)
@@ -84,21 +93,28 @@ class Page:
             assert result.returncode == 0, f"{line!r}: {result.stderr.decode()}"
 
     def _start(self, text: str) -> None:
-        """Start a server block, and wait until its gateway is ready."""
+        """Start the servers of a block, and wait until the gateways among them take jobs, as their readers would."""
+        gateways = []
         for line in text.strip().splitlines():
-            log = (self._folder / f"server-{len(self._servers)}.log").open("wb")
-            command = ["bash", "-c", f"exec {line}"]
-            server = subprocess.Popen(command, cwd=self._folder, env=self._env, stdout=log, stderr=log)
+            log = self._folder / f"server-{len(self._servers)}.log"
+            with log.open("wb") as output:
+                server = subprocess.Popen(
+                    ["bash", "-c", f"exec {line}"], cwd=self._folder, env=self._env, stdout=output, stderr=output
+                )
             self._servers.append(server)
-            port = next((port for port in self._ports.values() if port in line), self._ports["8000"])
             if not line.startswith("ropeway worker"):
-                self._await_ready(server, int(port), Path(log.name))
+                port = next((port for port in self._ports.values() if port in line), self._ports["8000"])
+                gateways.append((server, int(port), log))
+        for server, port, log in gateways:
+            self._await_tasks(server, port, log)
 
-    def _await_ready(self, server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        while not is_ready(port):
+    def _await_tasks(self, server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        deadline_s = time.monotonic() + BLOCK_TIMEOUT_S
+        while not knows_tasks(port):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=0.1)
+                server.wait(timeout=0.05)
             assert server.poll() is None, f"the server ended: {log.read_text()}"
+            assert time.monotonic() < deadline_s, f"the server does not come up: {log.read_text()}"
 
     def _execute(self, command: list[str]) -> None:
         result = subprocess.run(
@@ -131,10 +147,11 @@ def free_port() -> int:
         return port
 
 
-def is_ready(port: int) -> bool:
+def knows_tasks(port: int) -> bool:
+    """Whether the gateway there has something to submit: workers have announced themselves."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as reply:
-            return bool(reply.status == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/tasks", timeout=5) as reply:
+            return bool(json.load(reply)["data"])
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 

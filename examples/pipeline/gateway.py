@@ -28,11 +28,12 @@ async def serve(engine_url: str, host: str, port: int, own: PipelineSettings, wo
     engine = connect(engine_url)
     await engine.open()
     try:
-        web = PipelineWeb(engine, own, GatewayOptions(allowed_hosts=hosts_for(host)), worker)
+        link = SupervisorLink.from_environment()
+        web = PipelineWeb(engine, own, GatewayOptions(allowed_hosts=hosts_for(host)), worker, link)
         # the server asks for a gateway, and uses of it what PipelineWeb has too: start, drain, stop and its options
         async with Server(cast(Gateway, web), host, port) as server:
             stopping = _asked_to_stop()
-            if (link := SupervisorLink.from_environment()) is not None:
+            if link is not None:
                 loop = asyncio.get_running_loop()
                 link.when_gone(lambda: _in(loop, stopping.set))
                 link.ready()

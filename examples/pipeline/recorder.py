@@ -23,6 +23,7 @@ from ropeway import App, Client, Retry, RopewayError, Task, Worker, WorkerOption
 from ropeway.domain.event import OUTPUT_DELTA, START
 from ropeway.domain.job import DEFAULT_TENANT, JobQuery
 from ropeway.engines.base import Engine
+from ropeway.runtime.link import SupervisorLink
 
 __all__ = ["KEPT_S", "RECORD_QUEUE", "Recorder"]
 
@@ -46,14 +47,14 @@ _decode_delta = msgspec.json.Decoder(_Delta).decode
 class Recorder:
     """Stands for recording, and reads what was recorded, on an open engine."""
 
-    def __init__(self, engine: Engine, gauge: Gauge) -> None:
+    def __init__(self, engine: Engine, gauge: Gauge, link: SupervisorLink | None = None) -> None:
         self._engine = engine
         self._gauge = gauge
         self._app = App()
         self._record = self._declare()
         # no grace: at a stop the window is given back at once, and whoever is next goes on with it
         options = WorkerOptions(name="recorder", concurrency=1, threads=1, grace_s=0)
-        self._worker = Worker(self._app, engine, options)
+        self._worker = Worker(self._app, engine, options, link=link)  # whose death is then seen at once
         self._parts: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

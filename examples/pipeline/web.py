@@ -42,6 +42,7 @@ from ropeway.domain.clock import SystemClock
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Engine
+from ropeway.runtime.link import SupervisorLink
 from ropeway.serving import GatewayOptions
 
 __all__ = ["PipelineWeb"]
@@ -51,20 +52,26 @@ SERIES_LIMIT = 3_600  # points in one answer: an hour
 
 
 class PipelineWeb:
-    """The application on an open engine, which stays its owner's; `worker` runs the tasks in this process too.
+    """The application on an open engine, which stays its owner's.
 
-    To serve it, start it, and stop it at the end. It is an ASGI application without a lifespan of its own.
+    `worker` runs the tasks in this process too; `link` is to the supervisor that started this process, if one did. An
+    ASGI application without a lifespan of its own: who serves it starts it, and stops it at the end.
     """
 
     def __init__(
-        self, engine: Engine, settings: PipelineSettings, options: GatewayOptions, worker: WorkerOptions | None = None
+        self,
+        engine: Engine,
+        settings: PipelineSettings,
+        options: GatewayOptions,
+        worker: WorkerOptions | None = None,
+        link: SupervisorLink | None = None,
     ) -> None:
         self.options = options
         self._engine = engine
         self._settings = settings
         self._gateway = ropeway.asgi(app, engine, worker=worker or False, options=options)
         gauge = Gauge(engine, settings)
-        self._recorder = Recorder(engine, gauge)
+        self._recorder = Recorder(engine, gauge, link)
         own = PipelineRoutes(engine, settings, options.allowed_hosts, gauge, self._recorder)
         self._app = Starlette(routes=[*own.routes(), Mount("/", self._gateway)])
 

@@ -1,17 +1,17 @@
-"""The HTTP transport against answers played to it: what is repeated, what is raised, how a stream comes back."""
+"""The HTTP transport against answers played to it: what is sent, what is repeated, what is raised."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+import asyncio
 
 import httpx
 import msgspec
 import pytest
+from http_play import ENDED, JOB, ORDER, REPLAYED, RUNNING, Play, ok, problem
 
 from ropeway.client.http import HttpTransport
 from ropeway.client.problems import GatewayRefused
-from ropeway.client.transport import Order
+from ropeway.client.transport import Accepted, Order
 from ropeway.client.wire import JobRequest
 from ropeway.domain.errors import (
     EngineUnavailable,
@@ -27,53 +27,6 @@ from ropeway.domain.errors import (
 )
 from ropeway.domain.lifecycle import State
 from ropeway.testing import seeded_random
-
-Answer = httpx.Response | Exception
-ORDER = Order(JobRequest("greet", msgspec.Raw(b'{"name":"Ada"}')))
-RUNNING = {"id": "job_1", "state": "running"}
-REPLAYED = {"Idempotency-Replayed": "true"}
-ENDED = {"id": "job_1", "state": "succeeded", "output": {"text": "hello"}}
-
-
-class Play:
-    """A gateway that gives the answers it was told, in order, and remembers what it was asked."""
-
-    def __init__(self, *answers: Answer) -> None:
-        self._answers: Iterator[Answer] = iter(answers)
-        self.asked: list[httpx.Request] = []
-        self.waits: list[float] = []
-        self.transport = HttpTransport(
-            "http://gateway.test/ai/",
-            random=seeded_random(1),
-            sleep=self._sleep,
-            wire=httpx.MockTransport(self._answer),
-        )
-
-    async def __aenter__(self) -> HttpTransport:
-        await self.transport.open()
-        return self.transport
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.transport.close()
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        answer = next(self._answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-
-def ok(body: object, status: int = 200, headers: dict[str, str] | None = None) -> httpx.Response:
-    return httpx.Response(status, json=body, headers=headers)
-
-
-def problem(status: int, code: str, headers: dict[str, str] | None = None, **members: Any) -> httpx.Response:
-    return httpx.Response(status, json={"code": code, "detail": "as told", **members}, headers=headers)
-
 
 # -- submit
 
@@ -145,6 +98,34 @@ async def test_a_job_with_a_key_of_its_own_goes_alone() -> None:
         answers = await transport.submit([ORDER, ORDER._replace(idempotency_key="mine"), ORDER])
     assert answers == [("job_2", False), ("job_1", True), ("job_3", False)]
     assert play.asked[0].headers["idempotency-key"] == "mine"
+
+
+async def test_submits_that_come_together_go_together() -> None:
+    """A hundred callers at once are one call, and each gets its own answer."""
+    lines = b"".join(b'{"status":202,"job":{"id":"job_%d","state":"queued"}}\n' % n for n in range(100))
+    play = Play(httpx.Response(200, content=lines))
+    async with play as transport:
+        answers = await asyncio.gather(*(transport.submit([ORDER]) for _ in range(100)))
+    assert [answer.id for (answer,) in answers if isinstance(answer, Accepted)] == [f"job_{n}" for n in range(100)]
+    assert len(play.asked) == 1
+
+
+async def test_what_fails_for_all_is_told_to_each() -> None:
+    """A gateway out of reach leaves nobody waiting."""
+    async with Play(*[httpx.ConnectError("refused")] * 9) as transport:
+        calls = [transport.submit([ORDER]) for _ in range(3)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, EngineUnavailable) for answer in answers)
+
+
+async def test_a_caller_that_leaves_takes_nobody_along() -> None:
+    """One of many callers is cancelled; the others get their answers."""
+    lines = b"".join(b'{"status":202,"job":{"id":"job_%d","state":"queued"}}\n' % n for n in range(2))
+    async with Play(httpx.Response(200, content=lines)) as transport:
+        leaving, staying = (asyncio.ensure_future(transport.submit([ORDER])) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await staying == [("job_1", False)]
 
 
 async def test_many_large_ones_go_in_several_bodies() -> None:
@@ -264,95 +245,3 @@ async def test_a_result_is_waited_for_by_long_polls() -> None:
         ending = await transport.ending("job_1", None)
     assert bytes(ending.output) == b'{"text":"hello"}'
     assert [request.url.params["wait"] for request in play.asked] == ["30.000"] * 4
-
-
-# -- follow
-
-JOB: dict[str, Any] = {
-    "task": "greet",
-    "queue": "hall",
-    "version": 1,
-    "attempt": 1,
-    "priority": "normal",
-    "created_at": "2026-01-01T00:00:00.000Z",
-}
-
-
-def event(id: str, type: str = "output.delta") -> bytes:  # noqa: A002
-    seq = int(id.partition("-")[2])
-    body = {"id": id, "seq": seq, "type": type, "job_id": "job_1", "attempt": 1, "at": "", "data": {}}
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (id.encode(), type.encode(), msgspec.json.encode(body))
-
-
-class Broken(httpx.AsyncByteStream):
-    """A body that breaks after its bytes."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._content
-        raise httpx.ReadError("reset")
-
-
-def streamed(*blocks: bytes) -> httpx.Response:
-    return httpx.Response(200, content=b"".join(blocks))
-
-
-def broken(*blocks: bytes) -> httpx.Response:
-    return httpx.Response(200, stream=Broken(b"".join(blocks)))
-
-
-async def followed(play: Play, after: str | None = None) -> list[str]:
-    async with play as transport:
-        return [body.id async for body in transport.events("job_1", after)]
-
-
-LAST = event("5-9", "job.succeeded")
-
-
-@pytest.mark.parametrize(
-    "interruption",
-    [
-        lambda: [broken(event("5-1"), event("5-2"))],
-        lambda: [streamed(event("5-1"), event("5-2"))],
-        lambda: [streamed(event("5-1"), event("5-2"), b'event: reconnect\ndata: {"after_ms": 10}\n\n')],
-        lambda: [streamed(event("5-1"), event("5-2"), b"id: 5-3\nevent: log\nda")],
-        lambda: [broken(event("5-1"), event("5-2")), httpx.ConnectError("refused"), problem(503, "draining")],
-    ],
-    ids=["reset", "closed", "reconnect", "cut short", "down for a while"],
-)
-async def test_a_stream_that_ends_early_is_resumed_after_its_last_id(
-    interruption: Callable[[], list[Answer]],
-) -> None:
-    """Whatever ended the connection, the reader sees one stream: nothing twice, nothing lost."""
-    play = Play(*interruption(), streamed(event("5-3"), LAST))
-    assert await followed(play, after="5-0") == ["5-1", "5-2", "5-3", "5-9"]
-    ids = [request.headers["last-event-id"] for request in play.asked]
-    assert (ids[0], ids[-1]) == ("5-0", "5-2")
-
-
-async def test_a_server_that_says_when_to_come_back_is_obeyed() -> None:
-    """`reconnect` names the time."""
-    play = Play(streamed(b'event: reconnect\ndata: {"after_ms": 4000}\n\n'), streamed(LAST))
-    assert await followed(play) == ["5-9"]
-    assert play.waits[0] >= 4
-
-
-async def test_past_the_end_there_is_nothing() -> None:
-    """204 ends the reading."""
-    assert await followed(Play(httpx.Response(204)), after="5-9") == []
-
-
-async def test_a_stream_that_is_refused_raises() -> None:
-    """A job that is not there is not waited for."""
-    with pytest.raises(JobNotFound):
-        await followed(Play(problem(404, "job_not_found")))
-
-
-async def test_a_stream_that_stays_away_is_given_up() -> None:
-    """After half a minute without contact the reader is told."""
-    play = Play(streamed(event("5-1")), *[httpx.ConnectError("refused")] * 30)
-    with pytest.raises(EngineUnavailable, match="event stream"):
-        await followed(play)
-    assert sum(play.waits) < 120

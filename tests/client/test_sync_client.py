@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from client_support import GREET, Greeting, Hand
 
 from ropeway.client import Call, SyncClient, call
 from ropeway.client.submitter import BATCH_JOBS
-from ropeway.domain.errors import InvalidRequest, JobCancelled, JobNotFound, WaitTimeout
+from ropeway.domain.errors import EngineUnavailable, InvalidRequest, JobCancelled, JobNotFound, WaitTimeout
 from ropeway.domain.lifecycle import State
+from ropeway.engines.base import Engine
+from ropeway.engines.connect import connect
 from ropeway.engines.memory import MemoryEngine
 
 
 class Blocking:
     """A worker in hand whose steps run on the client's own loop, where its engine lives."""
 
-    def __init__(self, client: SyncClient, engine: MemoryEngine) -> None:
+    def __init__(self, client: SyncClient, engine: Engine) -> None:
         self._client = client
         self._hand = Hand(engine)
         client.queues()  # any call starts the loop and opens the engine there
@@ -36,9 +42,9 @@ class Blocking:
         self._client._thread.run(step)  # type: ignore[arg-type]
 
 
-@pytest.fixture(name="client")
-def make_client() -> Iterator[SyncClient]:
-    engine = MemoryEngine()
+@pytest.fixture(name="client", params=["memory", "sqlite"])
+def make_client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SyncClient]:
+    engine = connect("memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'jobs.db'}")
     with SyncClient(engine) as client:
         client.hand = Blocking(client, engine)  # type: ignore[attr-defined]
         yield client
@@ -121,33 +127,55 @@ def test_closing_ends_the_thread() -> None:
 
 def test_whoever_waits_when_the_client_is_closed_is_told() -> None:
     """A call in another thread ends with an error that says so: it does not wait for ever."""
-    engine = MemoryEngine()
-    client = SyncClient(engine)
-    Blocking(client, engine)
-    job = client.submit(GREET, "Ada")
+    client = SyncClient(MemoryEngine())
+    waits = threading.Event()
+
+    async def wait_for_ever() -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
     with ThreadPoolExecutor(1) as threads:
-        events = job.events()
-        next(events)
-        waiting = threads.submit(lambda: next(events))
-        while not engine.listens(f"job:{job.id}"):
-            pass
+        waiting = threads.submit(client._thread.run, wait_for_ever())
+        assert waits.wait(30)
         client.close()
         with pytest.raises(EngineUnavailable, match="closed"):
             waiting.result()
 
 
-def test_after_a_fork_a_used_client_says_so() -> None:
+def test_a_closed_client_says_so() -> None:
+    """It does not open again behind one's back, nor does a reader that was left open break anything."""
+    with SyncClient(MemoryEngine()) as client:
+        client.queues()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        client.queues()
+
+
+def test_events_left_open_end_with_the_client(client: SyncClient) -> None:
+    """The reader finds the client closed at its next step."""
+    events = client.submit(GREET, "Ada").events()
+    next(events)
+    client.close()
+    with pytest.raises(EngineUnavailable, match="closed"):
+        next(events)
+
+
+def test_after_a_fork_a_used_client_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its thread stayed in the parent: waiting for it would be for ever."""
     with SyncClient(MemoryEngine()) as client:
         client.queues()
-        pid = os.fork()
-        if pid == 0:
-            try:
+        with monkeypatch.context() as child:
+            child.setattr("ropeway.client.thread.os.getpid", lambda: -1)
+            with pytest.raises(InvalidRequest, match="forked"):
                 client.queues()
-            except InvalidRequest:
-                os._exit(0)
-            os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_url_is_opened_and_let_go(tmp_path: Path) -> None:
+    """What one client stored, the next one finds."""
+    url = f"sqlite:{tmp_path / 'jobs.db'}"
+    with SyncClient(url) as client:
+        job = client.submit(GREET, "Ada")
+    with SyncClient(url) as client:
+        assert client.get(job.id).input == {"name": "Ada", "times": 1}
 
 
 def test_a_target_that_leads_nowhere_is_refused_at_once() -> None:
@@ -160,3 +188,25 @@ async def test_it_works_beside_a_running_loop() -> None:
     """Called off a loop's thread, as a framework's sync handlers are, it needs no loop of its caller."""
     with SyncClient(MemoryEngine()) as client:
         assert await asyncio.to_thread(client.queues) == []
+
+
+def test_a_program_that_does_not_close_its_client_ends_all_the_same(tmp_path: Path) -> None:
+    """A script that just ends, in the middle of a stream even, is not held up."""
+    script = (
+        "from ropeway.client import SyncClient\n"
+        "from ropeway.engines.memory import MemoryEngine\n"
+        "from client_support import GREET\n"
+        "client = SyncClient(MemoryEngine())\n"
+        "events = client.submit(GREET, 'Ada').events()\n"
+        "print(next(events).type)\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "job.queued\n", "")

@@ -105,14 +105,18 @@ async def die_at_random(server: Server, clients: Clients, dice: random.Random) -
     """Load the server, and kill some of it after a random number of promises and a random while."""
     enough = dice.randint(1, 40)
     load = asyncio.create_task(clients.submit_until(enough + 4 * SUBMITTERS))
-    await clients.promises(len(clients.promised) + enough)
+    milestone = asyncio.create_task(clients.promises(len(clients.promised) + enough))
+    await asyncio.wait([milestone, load], return_when=asyncio.FIRST_COMPLETED)
+    milestone.cancel()
     for _ in range(dice.randrange(50)):  # not a wait for anything: the random point itself
         await asyncio.sleep(0)
     victim = dice.choice(VICTIMS)
     await asyncio.to_thread(server.kill, victim)
     if victim == "worker":  # the gateway goes on taking jobs
         load.cancel()
-    await asyncio.gather(load, return_exceptions=True)
+    await asyncio.wait([load])
+    if not load.cancelled():
+        load.result()
     return victim
 
 

@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from runtime_support import PATIENCE_S, eventually, stage
 
+from ropeway.domain.errors import LeaseLost
 from ropeway.domain.job import DEFAULT_TENANT, NewJob
+from ropeway.domain.lease import Commit
 from ropeway.domain.lifecycle import State
 from ropeway.domain.retry import Retry
 from ropeway.engines.memory import MemoryEngine
@@ -183,6 +185,35 @@ async def test_outcomes_reach_the_engine_before_the_worker_leaves() -> None:
         await eventually(lambda: calls["commit"] > 0, "it has an outcome")
         await worker.stop()
         assert (await on.job(job_id)).state is State.succeeded
+
+
+async def test_a_worker_does_not_leave_before_its_outcomes_are_known() -> None:
+    """Nothing runs any more, but the engine has not answered yet: the session stays open for it."""
+    app = App()
+
+    @app.task
+    async def work() -> int:
+        return 1
+
+    async with stage(app) as on:
+        worker = await on.work()
+        commit, asked, go = on.engine.commit, asyncio.Event(), asyncio.Event()
+
+        async def slow_commit(batch: Sequence[Commit]) -> list[State | LeaseLost]:
+            asked.set()
+            await go.wait()
+            return await commit(batch)
+
+        on.engine.commit = slow_commit  # type: ignore[method-assign]
+        job_id = await on.submit("work")
+        await asked.wait()
+        worker.drain()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert worker.snapshot().state == "draining"
+        go.set()
+        await worker.stop()
+        assert ((await on.job(job_id)).state, (await on.job(job_id)).crashes) == (State.succeeded, 0)
 
 
 async def test_cancelling_the_worker_s_own_task_releases_its_jobs() -> None:

@@ -12,7 +12,6 @@ from runtime_support import PATIENCE_S, eventually
 from ropeway.runtime.inbox import Inbox, Wake
 from ropeway.runtime.isolation import AT_ONCE, STACK_BYTES, ThreadPool
 
-
 LONG_S = 120.0  # thousands of threads on a loaded machine
 
 

@@ -11,7 +11,7 @@ from runtime_support import PATIENCE_S, Stage, eventually, stage
 
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.job import DEFAULT_TENANT, NewJob
-from ropeway.domain.lease import Renewal
+from ropeway.domain.lease import Assignment, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
 from ropeway.engines.memory import MemoryEngine
 from ropeway.runtime import App, Context, Worker, WorkerOptions, given
@@ -237,6 +237,49 @@ async def test_cancels_are_heard_at_once_under_a_new_session_too() -> None:
         await eventually(lambda: held.began == [1], "it runs under the new session")
         await on.cancel(job_id)
         assert (await on.ended(job_id)).state is State.cancelled
+
+
+async def test_cancels_are_heard_at_once_after_an_exchange_of_sessions() -> None:
+    """The same when the old session lives on beside the new one."""
+    held = Held()
+    async with stage(held.app) as on:
+        await on.work()
+        old = session_of(on)
+        known = await on.submit("hold")
+        await eventually(lambda: held.began == [1], "one runs under the old session")
+        on.crew.sessions.retire(old)
+        await eventually(lambda: on.crew.sessions.current not in (None, old), "there is another session")
+        job_id = await on.submit("hold")
+        await eventually(lambda: held.began == [1, 1], "one runs under the new session")
+        await on.cancel(job_id)
+        assert (await on.ended(job_id)).state is State.cancelled
+        held.go.set()
+        assert (await on.ended(known)).attempt == 1
+
+
+async def test_jobs_leased_under_a_session_lost_meanwhile_are_left_alone() -> None:
+    """The session was given up while the lease was on its way: its jobs run once, under the next session."""
+    held = Held()
+    async with stage(held.app) as on:
+        worker = await on.work()
+        lease, replied, go = on.engine.lease, asyncio.Event(), asyncio.Event()
+
+        async def late_reply(request: LeaseRequest) -> list[Assignment]:
+            leased = await lease(request)
+            if leased and not replied.is_set():
+                replied.set()
+                await go.wait()
+            return leased
+
+        on.engine.lease = late_reply  # type: ignore[method-assign]
+        job_id = await on.submit("hold")
+        await replied.wait()
+        on.crew.sessions.lose(session_of(on))
+        go.set()
+        await eventually(lambda: held.began == [2], "it runs under the new session")
+        held.go.set()
+        assert (await on.ended(job_id)).attempt == 2
+        await eventually(lambda: worker.snapshot().outcomes == {"succeeded": 1}, "it is counted once")
 
 
 async def test_a_lease_whose_reply_was_lost_strands_no_job() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ropeway.runtime.sizing import Advice, Machine, advise, measure_thread_bytes, read_machine
+from ropeway.runtime.machine import FALLBACK_THREAD_BYTES
+from ropeway.runtime.sizing import Advice, Machine, advise, advise_here, measure_thread_bytes, read_machine
 
 GIB = 1024**3
 MIB = 1024**2
@@ -94,23 +97,69 @@ def test_numbers_out_of_range_are_refused(numbers: dict[str, float]) -> None:
         advise(**{"memory_bytes": 24 * GIB, "cores": 2, "seconds_per_job": 2.5, **numbers})  # type: ignore[arg-type]
 
 
-def test_the_advice_always_fits_the_memory() -> None:
-    """Whatever the machine, the estimate stays within it and at least one job runs."""
-    for gib_tenths in range(4, 400, 7):
-        for cores in (0.5, 1, 2, 7, 64):
-            memory = gib_tenths * GIB // 10
-            try:
-                advice = advise(memory, cores, 3.5, threads_per_job=2)
-            except ValueError:
-                continue
-            assert advice.estimated_memory_bytes <= memory
-            assert advice.concurrency >= advice.workers >= 1
+@given(
+    memory=st.integers(64 * MIB, 2_000 * GIB),
+    cores=st.floats(0.1, 256),
+    seconds=st.floats(1e-4, 1e5),
+    blocking=st.booleans(),
+    threads_per_job=st.integers(1, 64),
+    cpu_s=st.floats(1e-6, 10),
+    threads=st.integers(1, 200_000),
+    threads_per_process=st.integers(1, 10_000),
+    wanted=st.none() | st.integers(1, 1_000_000),
+)
+def test_the_advice_always_fits(
+    memory: int,
+    cores: float,
+    seconds: float,
+    blocking: bool,
+    threads_per_job: int,
+    cpu_s: float,
+    threads: int,
+    threads_per_process: int,
+    wanted: int | None,
+) -> None:
+    """Whatever machine and job: within the memory, no process above its cap, a job at least in each worker."""
+    try:
+        advice = advise(
+            memory,
+            cores,
+            seconds,
+            blocking,
+            threads_per_job=threads_per_job,
+            cpu_s_per_job=cpu_s,
+            threads=threads,
+            threads_per_process=threads_per_process,
+            wanted=wanted,
+        )
+    except ValueError as error:
+        assert "do not hold" in str(error)
+        return
+    assert advice.estimated_memory_bytes <= memory
+    assert advice.concurrency >= advice.workers >= 1
+    assert advice.threads_per_worker <= max(threads_per_process, threads_per_job)
+    assert wanted is None or advice.concurrency <= wanted
 
 
 def test_a_thread_is_measured_and_not_guessed() -> None:
     """A waiting thread takes at least the two pages it must touch, and nowhere near the stack it may grow to."""
     measured = measure_thread_bytes(64)
-    assert 8 * 1024 <= measured <= 256 * 1024
+    assert 8 * 1024 <= measured <= 128 * 1024
+    assert measured != FALLBACK_THREAD_BYTES
+
+
+def test_what_cannot_be_measured_is_guessed_with_care(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no interpreter can be started, or threads are refused, the guess is on the safe side."""
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    assert measure_thread_bytes(64) == FALLBACK_THREAD_BYTES
+
+
+def test_advice_for_this_machine_needs_no_figures() -> None:
+    """What the machine has is read, and a thread is measured."""
+    advice = advise_here(2.5, threads_per_job=2, wanted=10)
+    assert 1 <= advice.concurrency <= 10
+    assert advice.threads_per_worker * advice.workers == 2 * advice.concurrency
+    assert advise_here(2.5, blocking=False, wanted=10).threads_per_worker == 0
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -173,6 +173,32 @@ async def test_a_cancel_before_the_first_step_frees_the_slot_too() -> None:
         assert worker.snapshot().running == 0
 
 
+async def test_a_lost_lease_beats_an_earlier_wish() -> None:
+    """Asked to stop for a cancel, and then its lease is lost while it cleans up: nothing is committed."""
+    app = App()
+    signs = Signs()
+    cleaning, go = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def wait() -> None:
+        signs.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await go.wait()
+
+    async with stage(app) as on:
+        worker = await on.work()
+        await begin_and_cancel(on, signs, "wait")
+        await cleaning.wait()
+        (run,) = on.crew.executor.running
+        on.crew.executor.ask(run, Reason.lost)
+        on.crew.executor.ask(run, Reason.cancel)
+        go.set()
+        await eventually(lambda: worker.snapshot().outcomes == {"lost": 1}, "it is given up")
+
+
 async def test_a_task_out_of_time_fails_with_its_own_code() -> None:
     """`timeout`, which may be tried again; here it was the last attempt."""
     app = App()

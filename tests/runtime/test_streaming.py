@@ -317,6 +317,42 @@ async def test_a_stream_that_lost_its_lease_ends_silently() -> None:
         assert epochs == sorted(epochs)
 
 
+async def test_one_lost_lease_stops_its_own_attempt_alone() -> None:
+    """The append that was refused tells it; the session and the others' work go on."""
+    app = App()
+    told: list[str | None] = []
+    go = asyncio.Event()
+
+    @app.task
+    async def talk(word: str, *, ctx: Context = given) -> None:
+        ctx.emit(word)
+        try:
+            await go.wait()
+        except asyncio.CancelledError:
+            told.append(ctx.stop_reason)
+            raise
+
+    async with stage(app) as on:
+        worker = await on.work()
+        session, append = on.crew.sessions.current, on.engine.append
+
+        async def picky(batch: Sequence[Append]) -> list[Appended | LeaseLost]:
+            answers = await append(batch)
+            return [
+                LeaseLost() if "lost" in entry.drafts[0][1] else answer
+                for entry, answer in zip(batch, answers, strict=True)
+            ]
+
+        on.engine.append = picky  # type: ignore[method-assign]
+        kept = await on.submit("talk", word="kept")
+        await on.submit("talk", word="lost")
+        await eventually(lambda: told == ["lost"], "the attempt was stopped")
+        await eventually(lambda: worker.snapshot().outcomes == {"lost": 1}, "it is not committed")
+        go.set()
+        assert (await on.ended(kept)).output == '"kept"'
+        assert on.crew.sessions.current is session
+
+
 async def test_an_append_that_the_engine_cannot_take_harms_nobody_else() -> None:
     """Its attempt is given up, to be rescued; the others' events are written."""
     app = App()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,21 @@ from ropeway.engines.connect import connect
 from ropeway.engines.memory import MemoryEngine
 from ropeway.serving import Gateway, GatewayOptions
 
-__all__ = ["ENGINES", "FREE", "GREET", "QUICK", "Block", "Call", "Hand", "Stage", "blocks_of", "stage", "turn", "until"]
+__all__ = [
+    "ENGINES",
+    "FREE",
+    "GREET",
+    "QUICK",
+    "Block",
+    "Call",
+    "Hand",
+    "Stage",
+    "blocks_of",
+    "stage",
+    "turn",
+    "until",
+    "until_dropped",
+]
 
 ENGINES = ["memory", "sqlite"]
 
@@ -283,3 +298,18 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():
             await turn()
+
+
+async def until_dropped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, food: bytes = b"x") -> None:
+    """Feed a connection a little at a time until the server drops it."""
+    try:
+        async with asyncio.timeout(60):
+            while not reader.at_eof():
+                writer.write(food)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.02):
+                        await reader.read(100)
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()

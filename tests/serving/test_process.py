@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from serving_support import blocks_of
+from serving_support import blocks_of, until_dropped
 
 PROGRAM = """
 import asyncio
@@ -84,24 +84,8 @@ async def test_a_trickled_head_does_not_hold_it() -> None:
         streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(50)]
         for _, writer in streams:
             writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-        dropped = asyncio.gather(*[_until_dropped(reader, writer) for reader, writer in streams])
+        dropped = asyncio.gather(*[until_dropped(reader, writer) for reader, writer in streams])
         async with asyncio.timeout(60):
             while not dropped.done():
                 assert (await http.get("/livez", headers={"connection": "close"})).status_code == 200
             await dropped
-        for _, writer in streams:
-            writer.close()
-
-
-async def _until_dropped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Feed it a letter at a time until the server closes."""
-    try:
-        while not reader.at_eof():
-            writer.write(b"x")
-            try:
-                async with asyncio.timeout(0.05):
-                    await reader.read(100)
-            except TimeoutError:
-                continue
-    except ConnectionError:
-        return

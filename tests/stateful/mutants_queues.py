@@ -10,7 +10,7 @@ from handover import HandedOver
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import QueueFull, TooManyQueued
 from ropeway.domain.ids import RandomBytes
-from ropeway.domain.job import Job, NewJob
+from ropeway.domain.job import NewJob
 from ropeway.domain.lease import Assignment, LeaseRequest
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import Priority
@@ -126,8 +126,8 @@ class PositionIncludesItself(_WithLine):
     """A position counts the job itself."""
 
     class line(Line):  # noqa: N801
-        def ahead_of(self, job: Job, is_queued: Any, limit: int) -> int | None:
-            ahead = super().ahead_of(job, is_queued, limit)
+        def ahead_of(self, rank: float, number: int, is_queued: Any, limit: int) -> int | None:
+            ahead = super().ahead_of(rank, number, is_queued, limit)
             return None if ahead is None else ahead + 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from handover import HandoverHarness
 
-from harnesses import SqliteHarness
+from harnesses import SharedSqliteHarness, SqliteHarness
 from ropeway.testing.harness import DurableHarness, Harness
 from ropeway.testing.history import check, drive
 from ropeway.testing.history.record import Step
@@ -15,11 +15,13 @@ from ropeway.testing.history.seeds import KeptSeed, assert_clean, kept_seeds, se
 
 SEEDS = Path(__file__).parent.parent / "seeds"
 CHUNK = 125  # histories a test: a failure names a part, and the count shows progress
-COUNTS = {"memory": 1000, "sqlite": 75}
+COUNTS = {"memory": 1000, "sqlite": 75, "sqlite-shared": 25}
 
 
 def harness(engine: str) -> DurableHarness:
-    return HandoverHarness() if engine == "memory" else SqliteHarness()
+    if engine == "memory":
+        return HandoverHarness()
+    return SqliteHarness() if engine == "sqlite" else SharedSqliteHarness()
 
 
 def chunks() -> list[tuple[str, range]]:
@@ -66,8 +68,9 @@ async def test_a_seed_is_a_history(engine: str, seed: int) -> None:
 async def test_engines_tell_one_history() -> None:
     """A seed gives every engine the same moves: what an engine answers leads no history elsewhere."""
     for seed in range(10):
-        memory, sqlite = [await drive(seed, Plain(harness(engine))) for engine in COUNTS]
-        assert [_moves(step) for step in memory.steps] == [_moves(step) for step in sqlite.steps]
+        memory, *others = [await drive(seed, Plain(harness(engine))) for engine in COUNTS]
+        for other in others:
+            assert [_moves(step) for step in other.steps] == [_moves(step) for step in memory.steps]
 
 
 class Plain:

@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from ropeway.runtime.sizing import read_machine
+
 __all__ = ["Finding", "folder_findings", "limit_findings", "python_findings"]
 
 Level = Literal["ok", "warn", "fail"]
@@ -127,26 +129,10 @@ def limit_findings() -> Iterator[Finding]:
     low = files != resource.RLIM_INFINITY and files < OPEN_FILES_WANTED
     advice = f"ulimit -n {OPEN_FILES_WANTED} or more (the hard limit is {_limit_text(most)})" if low else ""
     yield Finding("open files", "warn" if low else "ok", _limit_text(files), advice)
-    threads = thread_limit()
-    low = threads is not None and threads < THREADS_WANTED
+    threads = read_machine().threads
+    low = threads < THREADS_WANTED
     advice = "raise the user's process limit or the container's pids limit for many blocking jobs" if low else ""
-    yield Finding("threads", "warn" if low else "ok", "no limit" if threads is None else f"{threads:,}", advice)
-
-
-def thread_limit() -> int | None:
-    """The least of the limits on threads: of the user, the container and the kernel; None when there is none."""
-    import resource
-
-    limits = [resource.getrlimit(resource.RLIMIT_NPROC)[0]]
-    for path in ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max", "/proc/sys/kernel/threads-max"):
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            limits.append(int(text))
-    finite = [limit for limit in limits if limit != resource.RLIM_INFINITY]
-    return min(finite, default=None)
+    yield Finding("threads", "warn" if low else "ok", f"{threads:,}", advice)
 
 
 def _limit_text(limit: int) -> str:

@@ -157,7 +157,7 @@ class InfoBody(msgspec.Struct, frozen=True):
 
 
 class HealthBody(msgspec.Struct, frozen=True):
-    status: Literal["ok", "draining", "unavailable"]
+    status: Literal["ok", "starting", "draining", "unavailable"]
     detail: str | None = None
 
 

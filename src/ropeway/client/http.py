@@ -17,6 +17,7 @@ import msgspec
 
 from ropeway.client.fleet import QueueBody, QueueList, TaskBody, TaskList
 from ropeway.client.follow import WAIT_PERSISTENCE, follow
+from ropeway.client.gathering import Gathering
 from ropeway.client.patience import DEFAULT_PERSISTENCE, Sleep, persistently
 from ropeway.client.problems import GatewayRefused, ProblemBody, error_from, error_of
 from ropeway.client.transport import Accepted, Ending, JobFilter, Order
@@ -65,6 +66,7 @@ class HttpTransport:
         self._random = random
         self._sleep = sleep
         self._wire = wire
+        self._gathering = Gathering(self._submit_together)
         self._calls: httpx.AsyncClient | None = None
         self._waits: httpx.AsyncClient | None = None
 
@@ -73,6 +75,7 @@ class HttpTransport:
         self._waits = httpx.AsyncClient(timeout=STREAM_TIMEOUT, limits=WAITS, transport=self._wire)
 
     async def close(self) -> None:
+        await self._gathering.finish()
         for pool in (self._calls, self._waits):
             if pool is not None:
                 await pool.aclose()
@@ -81,16 +84,24 @@ class HttpTransport:
     # -- submit
 
     async def submit(self, orders: Sequence[Order]) -> list[Accepted | RopewayError]:
-        """One is sent as one; many go together, but for those with keys of their own, which the lines cannot carry."""
-        if len(orders) == 1:
-            return [await self._submit_one(orders[0])]
+        """Orders with keys of their own go alone, since a body of many has one key; all others go together."""
         answers: dict[int, Accepted | RopewayError] = {}
         for n, order in enumerate(orders):
             if order.idempotency_key is not None:
                 answers[n] = await self._submit_one(order)
-        for batch in _batches((n, request_json(order.request)) for n, order in enumerate(orders) if n not in answers):
-            answers |= zip((n for n, _ in batch), await self._submit_lines([line for _, line in batch]), strict=True)
+            elif len(orders) == 1:
+                answers[n] = await self._gathering.submit(order)
+        rest = [n for n in range(len(orders)) if n not in answers]
+        answers |= zip(rest, await self._submit_together([orders[n] for n in rest]), strict=True)
         return [answers[n] for n in range(len(orders))]
+
+    async def _submit_together(self, orders: Sequence[Order]) -> list[Accepted | RopewayError]:
+        if len(orders) == 1:
+            return [await self._submit_one(orders[0])]
+        answers: list[Accepted | RopewayError] = []
+        for lines in _bodies([request_json(order.request) for order in orders]):
+            answers += await self._submit_lines(lines)
+        return answers
 
     async def _submit_one(self, order: Order) -> Accepted | RopewayError:
         headers = {**self._key_header(order.idempotency_key), "Content-Type": "application/json"}
@@ -235,18 +246,18 @@ def _path(job_id: str, rest: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}{rest}"
 
 
-def _batches(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+def _bodies(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Lines in bodies that a gateway takes."""
-    batch: list[tuple[int, bytes]] = []
+    body: list[bytes] = []
     size = 0
-    for n, line in lines:
-        if batch and (len(batch) >= BATCH_LINES or size + len(line) > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append((n, line))
+    for line in lines:
+        if body and (len(body) >= BATCH_LINES or size + len(line) > BATCH_BYTES):
+            yield body
+            body, size = [], 0
+        body.append(line)
         size += len(line) + 1
-    if batch:
-        yield batch
+    if body:
+        yield body
 
 
 def _decode(response: httpx.Response, kind: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from types import TracebackType
@@ -14,6 +15,7 @@ from ropeway.client.submitter import BATCH_JOBS, Call, OptionChanges, Submitter,
 from ropeway.client.thread import LoopThread
 from ropeway.client.wire import EventBody, JobBody
 from ropeway.domain.clock import Clock
+from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.domain.lifecycle import State
@@ -217,7 +219,8 @@ def _pulled(thread: LoopThread, source: AsyncIterator[T]) -> Iterator[T]:
                 return
             yield item[0]
     finally:
-        thread.run(_aclose(source))
+        with contextlib.suppress(EngineUnavailable):  # the client is closed, and with it the source
+            thread.run(_aclose(source))
 
 
 async def _next(source: AsyncIterator[T]) -> tuple[T] | None:

@@ -142,10 +142,15 @@ def request_json(request: JobRequest) -> bytes:
     return msgspec.json.encode(body)
 
 
-@lru_cache(maxsize=1024)  # the events and jobs of one moment share it
 def timestamp(at_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, ms = divmod(at_ms, 1000)
+    return f"{_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=256)  # many events and jobs fall in one second
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def job_body(

@@ -92,14 +92,17 @@ def page(job: Job, stored: Sequence[Event], after: Cursor, limit: int) -> EventP
         return EventPage((_snapshot(job),), job.state.terminal)
     if job.state.terminal and after == job.last_cursor:
         return EventPage((), True)
-    derived = [event for event in _derived(job) if event.cursor > after]
+    derived = [event for event in _derived(job, after) if event.cursor > after]
     events = _merge(stored, derived)[:limit]
     return EventPage(tuple(events), bool(events) and job.state.terminal and events[-1].cursor == job.last_cursor)
 
 
-def _derived(job: Job) -> Iterable[Event]:
-    yield Event(QUEUED_AT, QUEUED, job.id, 0, job.created_at_ms, _json({"queue": job.queue}))
-    yield from opening_events(job)
+def _derived(job: Job, after: Cursor) -> Iterable[Event]:
+    """What the row tells, without making what a reader in mid-stream has long behind it."""
+    if after < QUEUED_AT:
+        yield Event(QUEUED_AT, QUEUED, job.id, 0, job.created_at_ms, _json({"queue": job.queue}))
+    if after < Cursor(job.started_epoch, opening_count(job.runs)):
+        yield from opening_events(job)
     if job.state.terminal:
         yield terminal_event(job)
 

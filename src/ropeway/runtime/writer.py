@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from ropeway.domain.clock import Clock
@@ -18,9 +19,12 @@ __all__ = ["Writer"]
 
 log = logging.getLogger("ropeway.worker")
 
+PACE_S = 0.002  # between two calls: an engine that answers at once would get, and its readers see, one token at a time
+
 
 class Writer:
-    """The one place that appends. Batching is adaptive: what comes while a call is in flight goes with the next."""
+    """The one place that appends. What comes first goes at once; what comes while a call is in flight, or within
+    `PACE_S` after it, goes with the next."""
 
     def __init__(self, engine: Execution, inbox: Inbox, clock: Clock, ask: Ask, jitter: Jitter) -> None:
         self._engine = engine
@@ -41,6 +45,7 @@ class Writer:
             while self._ready:
                 feeds, self._ready = self._ready, []
                 await self._send([(feed, feed.take()) for feed in feeds])
+                await asyncio.sleep(PACE_S)
 
     def _enqueue(self, feed: Feed) -> None:
         self._ready.append(feed)

@@ -19,7 +19,14 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from ropeway.domain.clock import Clock, SystemClock
-from ropeway.domain.errors import EngineUnavailable, InvalidRequest, QueueFull, RopewayError, TooManyQueued
+from ropeway.domain.errors import (
+    EngineUnavailable,
+    InvalidRequest,
+    PayloadTooLarge,
+    QueueFull,
+    RopewayError,
+    TooManyQueued,
+)
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.engines.base import Engine
@@ -33,7 +40,14 @@ from ropeway.serving.jobs import JobRoutes
 from ropeway.serving.lifecycle import FeedRoutes
 from ropeway.serving.options import GatewayOptions
 from ropeway.serving.parts import Parts
-from ropeway.serving.problems import MethodNotAllowed, NotFound, TooManyStreams, problem_of, problem_reply
+from ropeway.serving.problems import (
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    TooManyStreams,
+    problem_of,
+    problem_reply,
+)
 from ropeway.serving.rates import Rates
 from ropeway.serving.replies import Receive, Reply, Scope, Send
 from ropeway.serving.requests import ClientGone, header_map
@@ -46,6 +60,7 @@ __all__ = ["Gateway"]
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 SUBMIT_PATH = "/v1/jobs"
+REPLY = "ropeway.reply"  # where the router leaves the answer that it found
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})  # balancers ask by address, and the answers tell nothing
 
 _AGAIN_S = ((EngineUnavailable, 1.0), (TooManyStreams, 5.0))  # told when nothing better is known
@@ -170,11 +185,12 @@ class Gateway:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._active += 1
         try:
-            await self._answer(scope, receive, send)
+            reply = await self._reply(scope, receive, send)
+            await reply(scope, receive, send)
         except ClientGone:
             pass
         except RopewayError as error:
-            await self._refusal(error)(scope, receive, send)
+            await self._refusal(error, scope)(scope, receive, send)
         except Exception as error:
             problem = problem_of(error)
             _log.exception("%s: %s %s failed", problem.instance, scope["method"], scope["path"])
@@ -184,7 +200,8 @@ class Gateway:
             if not self._active and self._watches.draining:
                 self._idle.set()
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reply(self, scope: Scope, receive: Receive, send: Send) -> ASGIApp:
+        """The answer, not yet sent: a stream may go on for hours, and every frame below it would stay in memory."""
         headers = header_map(scope)
         path = _path_in(scope)
         if path not in PROBES:
@@ -192,12 +209,12 @@ class Gateway:
         if self._must_open:
             await self.start()
         if path == SUBMIT_PATH and scope["method"] == "POST":
-            reply = await self._submit(scope, receive, headers)
-            await reply(scope, receive, send)
-        else:
-            await self._router(scope, receive, send)
+            return await self._submit(scope, receive, headers)
+        await self._router(scope, receive, send)
+        reply: ASGIApp = scope[REPLY]
+        return reply
 
-    def _refusal(self, error: RopewayError) -> Reply:
+    def _refusal(self, error: RopewayError, scope: Scope) -> Reply:
         """The error as an answer, with when to try again where there is a point in that."""
         detail = None
         after_s = error.retry_after_s
@@ -206,12 +223,11 @@ class Gateway:
             detail = f"{error.detail} (about {after_s:.0f} s)"
         elif after_s is None:
             after_s = next((wait_s for kind, wait_s in _AGAIN_S if isinstance(error, kind)), None)
-        allowed = ", ".join(error.allowed).encode() if isinstance(error, MethodNotAllowed) else None
-        return problem_reply(problem_of(error, detail), () if allowed is None else [(b"allow", allowed)], after_s)
+        return problem_reply(problem_of(error, detail), _refusal_headers(error, scope), after_s)
 
 
 class _Path:
-    """All methods of one path, as an ASGI application."""
+    """All methods of one path, as an ASGI application that leaves its answer in the scope."""
 
     def __init__(self, routes: list[Route], handlers: Mapping[str, Handler]) -> None:
         self._routes = {route.method: (route, handlers[route.operation]) for route in routes}
@@ -225,14 +241,22 @@ class _Path:
             raise MethodNotAllowed(scope["method"], self._allowed)
         request = Request(scope, receive)
         self._check_query(method, request)
-        reply = await self._routes[method][1](request)
-        await reply(scope, receive, send)
+        scope[REPLY] = await self._routes[method][1](request)
 
     def _check_query(self, method: str, request: Request) -> None:
         for name in request.query_params:
             if name not in self._known[method]:
                 known = ", ".join(sorted(self._known[method])) or "none here"
                 raise InvalidRequest(f"unknown query parameter {name[:40]!r}; known: {known}", param=name[:40])
+
+
+def _refusal_headers(error: RopewayError, scope: Scope) -> list[tuple[bytes, bytes]]:
+    if isinstance(error, MethodNotAllowed):
+        return [(b"allow", ", ".join(error.allowed).encode())]
+    leaves_body_unread = isinstance(error, RequestTimeout | PayloadTooLarge)
+    if leaves_body_unread and scope.get("http_version", "1.1").startswith("1"):
+        return [(b"connection", b"close")]
+    return []
 
 
 def _streams(route: Route) -> bool:

@@ -161,10 +161,13 @@ class FleetRoutes:
         return await self._health()
 
     async def get_readyz(self, request: Request) -> Reply:
-        """New work may be sent here."""
+        """New work may be sent here: nothing drains, the engine answers, and there is a task to submit to."""
         if self._parts.watches.draining:
             return json_reply(HealthBody("draining"), 503)
-        return await self._health()
+        health = await self._health()
+        if health.status == 200 and not await self._parts.engine.tasks():
+            return json_reply(HealthBody("starting", "no task is announced yet: is a worker running?"), 503)
+        return health
 
     async def _health(self) -> Reply:
         try:

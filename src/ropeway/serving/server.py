@@ -1,47 +1,46 @@
-"""The HTTP server of a gateway: granian, embedded in the loop that runs the rest.
+"""The HTTP server of a gateway: uvicorn, in the loop that runs the rest, with connections of our own kind.
 
-Measured on 2 cores, one process, 64 connections, a 1 KiB echo (granian 2.8 embedded, HTTP/1 only | uvicorn 0.54 with
-httptools): 14-18k | 12-15k requests/s at 84 | 77 us of CPU, 27 | 44 us a streamed chunk, 17 | 10 KiB an open stream.
-Both hold a slow reader back and see a client leave within 1 ms; granian alone drops a trickled header and a huge one.
+Measured on 2 cores in one process, this | granian 2.8 embedded, HTTP/1 only: an echo to 64 connections 12-15k | 14-18k
+requests/s at 77 | 84 us of CPU; 1,000 streams of 20 tokens/s 4.7-5.4 | 3.9-5.8 s of CPU in 5 s, 20 | 30 KiB a stream
+with its reader. Both hold a slow reader back and see a client leave within 1 ms. What decided: granian's threads
+outlive its stop and abort the interpreter as it ends (exit -6, about every other time), and its embedded form is
+declared experimental; deadlines for a head, which uvicorn lacks, took fifty lines.
 
-1. HTTP/1 only: telling the versions apart costs 13 KiB a connection, and waits for a silent client without end.
-2. The socket is ours: so its port is known, it may be a Unix one, and the kernel itself drops a peer that takes nothing
-   for the write deadline (TCP_USER_TIMEOUT), which no server does for a response that it has buffered.
-3. The deadline for a header is also that for the next request on a kept-alive connection. Behind a balancer that keeps
-   connections longer than 10 s, raise it above the balancer's.
+1. The socket is ours: so its port is known before anyone connects, it may be a Unix one, and the kernel itself drops a
+   peer that takes nothing for the stall deadline (TCP_USER_TIMEOUT), also when what it does not take is buffered.
+2. uvicorn's own signal handling is off: whoever runs the loop decides what a signal means.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.net import SocketHolder  # type: ignore[attr-defined]
-from granian.server.embed import Server as EmbeddedServer
+import uvicorn
 
 from ropeway.serving.app import Gateway
+from ropeway.serving.connection import connection_class
 
 __all__ = ["Server", "ServerOptions", "serve"]
-
-_ROOM_BESIDE_STREAMS = 1_024  # requests in flight besides the streams that a gateway may have open
 
 
 class ServerOptions(msgspec.Struct, frozen=True):
     """How a server treats its peers.
 
     Attributes:
-        header_deadline_s: for a request's whole head to arrive, and for the next on a connection.
-        max_header_bytes: of a request's head; 8,192 at the least.
+        header_deadline_s: for a request's whole head to arrive.
+        max_header_bytes: of a request's head.
+        idle_s: how long a connection is kept between two requests; above what balancers keep (60 s or so), since one
+            that we close as they send is an error to them.
         stall_deadline_s: a peer that acknowledges nothing for so long is dropped by the kernel (Linux).
         drain_grace_s: at a stop, for what is being answered.
         backlog: connections that the kernel holds until they are accepted.
@@ -49,6 +48,7 @@ class ServerOptions(msgspec.Struct, frozen=True):
 
     header_deadline_s: float = 10.0
     max_header_bytes: int = 16_384
+    idle_s: float = 75.0
     stall_deadline_s: float = 30.0
     drain_grace_s: float = 10.0
     backlog: int = 1_024
@@ -100,13 +100,13 @@ class Server:
         listening = self._listen()
         await self._gateway.start()
         self._embedded = _Embedded(self._gateway, listening, self._options)
-        self._running = asyncio.get_running_loop().create_task(self._embedded.serve())
+        self._running = asyncio.get_running_loop().create_task(self._embedded.go())
 
     async def stop(self) -> None:
         """Drain, and listen no more."""
         await self._gateway.drain(self._options.drain_grace_s)
         if self._embedded is not None and self._running is not None:
-            self._embedded.stop()  # type: ignore[no-untyped-call]
+            self._embedded.stop()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
             self._embedded = self._running = None
@@ -167,31 +167,38 @@ async def serve(
                     wait.cancel()
 
 
-class _Embedded(EmbeddedServer):
-    """granian's embedded server on a socket that is open already."""
-
-    _shd: Any
+class _Embedded(uvicorn.Server):
+    """uvicorn on a socket that is open already, in a loop whose signals are not its own."""
 
     def __init__(self, gateway: Gateway, listening: socket.socket, options: ServerOptions) -> None:
+        kind: Any = connection_class(options.header_deadline_s, options.max_header_bytes)
         super().__init__(
-            gateway,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=options.backlog,
-            backpressure=gateway.options.max_streams + _ROOM_BESIDE_STREAMS,
-            http1_settings=HTTP1Settings(
-                header_read_timeout=round(options.header_deadline_s * 1000),
-                max_buffer_size=options.max_header_bytes,
-            ),
-            log_enabled=False,
+            uvicorn.Config(
+                gateway,
+                http=kind,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level=logging.CRITICAL,  # it warns of every malformed request and of every reader let go
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=options.backlog,
+                timeout_keep_alive=round(options.idle_s),
+                timeout_graceful_shutdown=1,  # the gateway has drained: what is left has had its time
+            )
         )
         self._listening = listening
 
-    def _init_shared_socket(self) -> None:
-        is_unix = self._listening.family == socket.AF_UNIX
-        self._ssp = None
-        self._shd = SocketHolder(self._listening.detach(), is_unix, self.backlog)  # type: ignore[call-arg]
+    async def go(self) -> None:
+        await self.serve(sockets=[self._listening])
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class _signals(contextlib.AbstractContextManager[asyncio.Event]):  # noqa: N801 - used as a word

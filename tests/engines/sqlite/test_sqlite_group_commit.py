@@ -8,15 +8,15 @@ from pathlib import Path
 
 import apsw
 import pytest
+from sqlite_support import QUEUE, SESSION, TENANT, Transactions, add, announce, as_, lease, new, opened
 
 from ropeway.domain.errors import EngineUnavailable, OutcomeUnknown, PayloadTooLarge
 from ropeway.domain.event import LOG
 from ropeway.domain.job import Job, Receipt
 from ropeway.domain.lease import Append, Appended, Commit, LeaseRequest, Outcome
 from ropeway.domain.lifecycle import State
-from ropeway.domain.queue import QueueChange, QueuePolicy
+from ropeway.domain.queue import QueueChange
 from ropeway.engines.sqlite import SqliteOptions
-from sqlite_support import QUEUE, SESSION, TENANT, Transactions, add, announce, as_, lease, new, opened
 
 
 async def test_calls_of_one_tick_share_a_transaction(tmp_path: Path) -> None:
@@ -50,17 +50,16 @@ async def test_all_that_waits_goes_into_the_next_transaction(tmp_path: Path) -> 
     async with opened(tmp_path / "jobs.db", SqliteOptions(failpoint=hold)) as engine:
         first = asyncio.ensure_future(announce(engine))
         await asyncio.to_thread(reached.wait)
-        others = [asyncio.ensure_future(engine.submit([new(0)]))]
+        submitting = asyncio.ensure_future(engine.submit([new(0)]))
         await asyncio.sleep(0)
-        others.append(asyncio.ensure_future(engine.set_queue([QueueChange(QUEUE, max_depth=5)])))
+        changing = asyncio.ensure_future(engine.set_queue([QueueChange(QUEUE, max_depth=5)]))
         await asyncio.sleep(0)
         leasing = asyncio.ensure_future(lease(engine))
         await asyncio.sleep(0)
         gate.set()
-        (receipt,), (policy,) = await asyncio.gather(*others)
         await first
-        assert as_(Receipt, receipt).job.id == "job_0"
-        assert as_(QueuePolicy, policy).max_depth == 5
+        assert as_(Receipt, (await submitting)[0]).job.id == "job_0"
+        assert (await changing)[0].max_depth == 5
         assert [held.job_id for held in await leasing] == ["job_0"]
         assert points.count("post_commit") == 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from oracle import Oracle
+
 from ropeway.engines.memory import MemoryEngine
 from ropeway.engines.sqlite import SqliteEngine
 from ropeway.testing.clock import ManualClock

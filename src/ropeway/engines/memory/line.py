@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ropeway.domain.errors import QueueFull, TooManyQueued
-from ropeway.domain.job import Job, NewJob
+from ropeway.domain.job import NewJob
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueuePolicy, QueueStats
 from ropeway.domain.rank import BAND_WIDTH, Priority, place, rank_of, start_of
@@ -69,18 +69,11 @@ class Line:
         band = Priority(Priority.high - int(rank // BAND_WIDTH))
         self._virtual_time[band] = max(self._virtual_time.get(band, 0.0), start_of(rank))
 
-    def ahead_of(self, job: Job, is_queued: Callable[[str, int], bool], limit: int) -> int | None:
-        """How many queued jobs go before this one; None when more than `limit`."""
-        ahead = 0
-        for _, number, job_id in sorted(self._heap):
-            if not is_queued(job_id, number):
-                continue
-            if job_id == job.id:
-                return ahead
-            ahead += 1
-            if ahead > limit:
-                return None
-        return None
+    def ahead_of(self, rank: float, number: int, is_queued: Callable[[str, int], bool], limit: int) -> int | None:
+        """How many queued jobs go before the one of this rank and number; None when more than `limit`."""
+        place = (rank, number, "")
+        ahead = sum(is_queued(entry[2], entry[1]) for entry in self._heap if entry < place)
+        return None if ahead > limit else ahead
 
     def forget_idle_flows(self) -> None:
         """Drop tags that virtual time has passed: a tenant without one starts at virtual time all the same."""

@@ -54,7 +54,8 @@ class ReadingRole(Role):
         job = self._store.owned(tenant, job_id)
         if job is None or job.state is not State.queued:
             return None
-        return self._store.line(job.queue).ahead_of(job, self._store.is_queued, limit)
+        number = self._store.number(job_id)
+        return self._store.line(job.queue).ahead_of(job.rank, number, self._store.is_queued, limit)
 
     async def stats(self, tenant: str | None = None) -> list[QueueStats]:
         self._now()

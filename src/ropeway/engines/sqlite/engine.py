@@ -63,20 +63,28 @@ class SqliteEngine:
 
         Raises EngineUnavailable: it cannot be had, is not ours, is of a newer schema, or cannot be durable where it is.
         """
-        directory = wake_directory(self._path)
-        bell = None if directory is None else Bell.hang(directory)
-        peers = None if directory is None else Peers(directory, None if bell is None else bell.path)
-        self._writer = Writer(self._path, self._clock, self._random, self._options, self._board, peers)
+        if self._is_open:
+            return
+        self._writer = Writer(self._path, self._clock, self._random, self._options, self._board)
         self._readers = Readers(self._path, self._options)
-        self._hearing = Hearing(self._board, bell, self._readers.data_version)
         try:
             await self._writer.start()
             self._readers.open()
         except BaseException:
-            await self._let_go(bell)
+            await self._writer.stop()
+            await self._readers.close()
             raise
-        self._hearing.start()
+        self._meet_the_others()
         self._is_open = True
+
+    def _meet_the_others(self) -> None:
+        """Hear the other processes on this file, and be heard by them."""
+        directory = wake_directory(self._path)
+        bell = None if directory is None else Bell.hang(directory)
+        if directory is not None:
+            self._writer.tell(Peers(directory, None if bell is None else bell.path))
+        self._hearing = Hearing(self._board, bell, self._readers.data_version)
+        self._hearing.start()
 
     async def shut(self) -> None:
         if self._is_open:
@@ -84,13 +92,6 @@ class SqliteEngine:
             self._hearing.stop()
             await self._writer.stop()
             await self._readers.close()
-
-    async def _let_go(self, bell: Bell | None) -> None:
-        """Undo an opening that failed half-way."""
-        await self._writer.stop()
-        await self._readers.close()
-        if bell is not None:
-            bell.close()
 
     # -- Submission
 

@@ -26,15 +26,15 @@ __all__ = ["fail_late", "lease"]
 
 _MAY_LEASE = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session = ? AND expires_at_ms > ?)"
 
-_PAUSED = "SELECT EXISTS (SELECT 1 FROM queues WHERE queue = ? AND paused)"
-
 _BEST = f"""
 SELECT json_group_array(json_array(
     n, id, tenant, task, input, attempt, crashes, runs, epoch, rank, created_at_ms, queue_deadline_ms, options))
 FROM (SELECT n, id, tenant, task, {INPUT} AS input, attempt, crashes, runs, epoch, rank, created_at_ms,
              queue_deadline_ms, options
       FROM jobs JOIN inputs USING (n)
-      WHERE queue = ?1 AND state = {CODES[State.queued]} ORDER BY rank, n LIMIT ?2)
+      WHERE queue = ?1 AND state = {CODES[State.queued]}
+      AND NOT EXISTS (SELECT 1 FROM queues AS own WHERE own.queue = ?1 AND paused)
+      ORDER BY rank, n LIMIT ?2)
 """
 
 _ASSIGN = f"""
@@ -76,7 +76,7 @@ def _lease(tx: Transaction, request: LeaseRequest) -> list[Assignment]:
         return []
     leased: list[Assignment] = []
     for queue in request.queues:
-        if len(leased) < request.limit and not tx.value(_PAUSED, queue):
+        if len(leased) < request.limit:
             leased += _from_queue(tx, queue, request, request.limit - len(leased))
     return leased
 

@@ -15,7 +15,7 @@ from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Refusal
 from ropeway.engines.sqlite.lines import Flow, Flows, flow_key
 from ropeway.engines.sqlite.moving import Moving, load_with_inputs
-from ropeway.engines.sqlite.rows import JOB, decode_jobs, options_text, with_input
+from ropeway.engines.sqlite.rows import JOB, options_text, with_input
 from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
@@ -27,7 +27,7 @@ CLAIM_MS = 86_400_000  # guarantee G2: an idempotency key stays claimed for at l
 _BIG_BYTES = 16 * 1024  # quoted in JSON, a text costs ten times what it costs bound by itself
 
 _KNOWN_JOBS = f"""
-SELECT json_group_array({JOB})
+SELECT json_array((SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'jobs'), json_group_array({JOB}))
 FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value CROSS JOIN inputs USING (n)
 """
 
@@ -36,8 +36,6 @@ SELECT json_group_array(json_array(claims.tenant, claims.key, claims.job_id, cla
 FROM jsonb_each(?1) AS wanted CROSS JOIN claims
 ON claims.tenant = wanted.value->>0 AND claims.key = wanted.value->>1
 """
-
-_LAST_NUMBER = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'jobs'"
 
 _ADD_JOBS = f"""
 INSERT INTO jobs(
@@ -74,6 +72,7 @@ class _Claim(msgspec.Struct, array_like=True, frozen=True, gc=False):
     fingerprint: str
 
 
+_decode_known = msgspec.json.Decoder(tuple[int, list[Job]]).decode
 _decode_claims = msgspec.json.Decoder(list[_Claim]).decode
 
 
@@ -123,16 +122,15 @@ class _Batch:
         self._new_claims: list[_Claim] = []
         self._recall(jobs)
         self._flows.learn({flow_key(job) for job in jobs})
-        self._last_number: int = tx.value(_LAST_NUMBER)
 
     def _recall(self, jobs: Sequence[NewJob]) -> None:
-        """Read the jobs and claims that are there under these ids and keys."""
+        """Read the jobs and claims that are there under these ids and keys, and the last job's number."""
         keys = [(job.tenant, job.idempotency_key) for job in jobs if job.idempotency_key is not None]
         if keys:
             claims = _decode_claims(self._tx.value(_KNOWN_CLAIMS, encode_text(keys)))
             self._claims = {(claim.tenant, claim.key): claim for claim in claims}
         ids = {job.id for job in jobs} | {claim.job_id for claim in self._claims.values()}
-        known = decode_jobs(self._tx.value(_KNOWN_JOBS, encode_text(list(ids))))
+        self._last_number, known = _decode_known(self._tx.value(_KNOWN_JOBS, encode_text(list(ids))))
         self._jobs = {job.id: with_input(self._tx, job) for job in known}
 
     def answer(self, new: NewJob) -> Receipt | Refusal:

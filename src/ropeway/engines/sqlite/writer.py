@@ -40,15 +40,13 @@ _OWED_WAIT_S = 0.05  # between attempts to tell a peer, whose buffer was full, t
 class Writer:
     """Takes operations in the loop that opened it, and writes them down in its own thread."""
 
-    def __init__(
-        self, path: Path, clock: Clock, random: RandomBytes, options: SqliteOptions, board: Board, peers: Peers | None
-    ) -> None:
+    def __init__(self, path: Path, clock: Clock, random: RandomBytes, options: SqliteOptions, board: Board) -> None:
         self._path = path
         self._clock = clock
         self._random = random
         self._options = options
         self._board = board
-        self._peers = peers
+        self._peers: Peers | None = None
         self._gathered: list[Operation] = []
         self._inbox: SimpleQueue[list[Operation] | None] = SimpleQueue()
         self._is_open = False
@@ -61,6 +59,10 @@ class Writer:
         threading.Thread(target=self._live, args=(opened,), name="ropeway-sqlite-writer", daemon=True).start()
         await opened
         self._is_open = True
+
+    def tell(self, peers: Peers) -> None:
+        """Tell these other processes of every transaction from now on."""
+        self._peers = peers
 
     async def stop(self) -> None:
         """Write down what was accepted, then let go of the file."""

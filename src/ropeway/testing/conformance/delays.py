@@ -8,7 +8,7 @@ from ropeway.domain.errors import JobError
 from ropeway.domain.job import Job, JobOptions
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Promotion
-from ropeway.testing.bench import Bench
+from ropeway.testing.bench import TENANT, Bench
 from ropeway.testing.conformance.registry import promise
 
 __all__: list[str] = []
@@ -65,6 +65,17 @@ async def a_cancelled_job_is_not_promoted(bench: Bench) -> None:
     bench.clock.advance(1000)
     assert await bench.engine.promote(10) == Promotion(0, None)
     assert await bench.state(job.id) is State.cancelled
+
+
+@promise
+async def a_purged_job_leaves_no_time_behind(bench: Bench) -> None:
+    """When the time comes of a job that was cancelled and purged, promotion passes over it."""
+    gone, kept = await bench.submit(bench.new(delay_ms=100), bench.new(delay_ms=100))
+    await bench.cancel(gone.id)
+    await bench.engine.purge(TENANT, [gone.id])
+    bench.clock.advance(100)
+    assert await bench.engine.promote(10) == Promotion(1, None)
+    assert await bench.states(gone.id, kept.id) == [None, State.queued]
 
 
 @promise
