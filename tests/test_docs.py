@@ -2,13 +2,16 @@
 
 The blocks of a page run in order, in one empty folder. `python` blocks that begin with `# name.py` are saved under that
 name, others are run; `sh` blocks are run by bash, and one that starts a server leaves it running until the page ends;
-`make` commands are looked up rather than run (`make test` runs this very file); `json` and `toml` must parse.
-Ports are replaced by free ones.
+`make` commands are looked up rather than run (`make test` runs this very file); `json` must parse, and `toml` is read
+as settings. Ports are replaced by free ones.
+
+Besides, what the pages name must be there: pages, files, tests, error codes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -17,7 +20,6 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +27,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from ropeway.config import CONFIG_FILE, load_settings
+from ropeway.domain.errors import JobError, RopewayError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -81,7 +86,10 @@ class Page:
         json.loads(text)
 
     def _run_toml(self, text: str) -> None:
-        tomllib.loads(text)
+        file = self._folder / CONFIG_FILE
+        file.write_text(text)
+        load_settings({}, environ={}, path=file)
+        file.unlink()
 
     def _run_text(self, text: str) -> None:
         """A drawing or a listing: for reading only."""
@@ -105,8 +113,8 @@ class Page:
             if not line.startswith("ropeway worker"):
                 port = next((port for port in self._ports.values() if port in line), self._ports["8000"])
                 gateways.append((server, int(port), log))
-        for server, port, log in gateways:
-            self._await_tasks(server, port, log)
+        for gateway in gateways:
+            self._await_tasks(*gateway)
 
     def _await_tasks(self, server: subprocess.Popen[bytes], port: int, log: Path) -> None:
         deadline_s = time.monotonic() + BLOCK_TIMEOUT_S
@@ -186,3 +194,42 @@ def test_a_wrong_block_fails(page: Page) -> None:
         page.run(Block("python", "raise SystemExit(3)\n"))
     with pytest.raises(AssertionError):
         page.run(Block("sh", "make nonsense\n"))
+
+
+def test_the_index_names_every_page() -> None:
+    """No page is hidden."""
+    named = set(re.findall(r"^- \[\w+\]\((\w+\.md)\)", (ROOT / "docs/index.md").read_text(), re.MULTILINE))
+    assert named == {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+def test_every_guarantee_names_a_test_that_is_there() -> None:
+    """A promise without a test is none; a test that was renamed is named anew."""
+    promised, _, _ = (ROOT / "docs/guarantees.md").read_text().partition("## Not promised")
+    lines = re.findall(r"^- .*$", promised, re.MULTILINE)
+    proofs = {line: re.findall(r"`([\w/]+\.py)::(\w+)`", line) for line in lines}
+    assert [line for line, named in proofs.items() if not named] == []
+    assert [named for line in lines for named in proofs[line] if not is_defined(*named)] == []
+
+
+def is_defined(file: str, name: str) -> bool:
+    """Whether the file has a function of this name at its top."""
+    path = ROOT / file
+    return path.exists() and re.search(rf"^(async )?def {name}\(", path.read_text(), re.MULTILINE) is not None
+
+
+def test_every_error_code_is_explained() -> None:
+    """Every code that a caller can meet has its heading in errors.md, and no heading is of a code that is not there."""
+    recorded = re.search(r"`code` is one of ([\w\s,]+)\.", JobError.__doc__ or "")
+    assert recorded is not None
+    importlib.import_module("ropeway.cli.main")  # with it comes every part that has errors of its own
+    codes = {error.code for error in errors_below(RopewayError)} | set(re.split(r",\s+", recorded[1]))
+    explained = re.findall(r"^### `(\w+)`$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(codes | {"internal_error"})
+
+
+def errors_below(kind: type[RopewayError]) -> Iterator[type[RopewayError]]:
+    """The error tree of the product, without its root."""
+    for error in kind.__subclasses__():
+        if error.__module__.startswith("ropeway."):
+            yield error
+            yield from errors_below(error)

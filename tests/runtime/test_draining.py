@@ -227,7 +227,7 @@ async def test_cancelling_the_worker_s_own_task_releases_its_jobs() -> None:
         await asyncio.Event().wait()
 
     async with stage(app) as on:
-        await on.work()
+        await on.work(grace_s=3600.0)
         job_id = await on.submit("wait")
         await began.wait()
         on.runs[0].cancel()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,6 +84,20 @@ def faults(task: Task[..., Any, Any], raw: str | bytes) -> list[tuple[str, str]]
     with pytest.raises(InputInvalid) as caught:
         task.check(raw)
     return [(fault.pointer, fault.detail) for fault in caught.value.faults]
+
+
+def test_pydantic_is_not_loaded_for_those_who_do_not_use_it() -> None:
+    """Its import costs more than the whole worker: only an application that has it already gets it."""
+    script = (
+        "import sys\n"
+        "from ropeway.runtime import App\n"
+        "app = App()\n"
+        "@app.task\n"
+        "async def work(a: int, b: dict[str, list[float]] = {}) -> list[int]: ...\n"
+        "print(work.bind(1), 'pydantic' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ['{"a":1}', "False"]
 
 
 # -- bind

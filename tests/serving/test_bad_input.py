@@ -166,6 +166,18 @@ async def test_another_origin_may_be_allowed() -> None:
             assert answer.status_code == status
 
 
+async def test_a_page_without_an_origin_is_no_page_of_ours() -> None:
+    """`Origin: null` is what a sandboxed page sends; it is not the same as a host that is not named either."""
+    options = msgspec.structs.replace(QUICK, allowed_hosts=None)
+    headers = {**JSON, "host": "", "origin": "null"}
+    async with (
+        stage(options=options) as s,
+        s.call("POST", "/v1/jobs", headers=headers, body=b'{"task":"free"}') as call,
+    ):
+        await call.done()
+        assert call.status == 403
+
+
 class Drip:
     """An ASGI request whose body comes in pieces, as the test says."""
 

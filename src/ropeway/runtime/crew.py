@@ -151,6 +151,7 @@ class Crew:
         self.keeper.stop()
         await self.resources.close()
         await self.sessions.end()
+        await self.keeper.gone()
         self.pool.close()
         self.state = "ended"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 
@@ -14,6 +15,7 @@ __all__ = ["BEATS_PER_TTL", "Keeper"]
 
 log = logging.getLogger("ropeway.worker")
 
+GONE_S = 1.0  # a renewal that hangs for longer is left to end with the process
 BEATS_PER_TTL = 5  # every 2 s of 10: four may fail before the session is lost
 
 
@@ -36,6 +38,13 @@ class Keeper:
     def stop(self) -> None:
         """Renew no more. Returns at once; a renewal that is in flight ends by itself."""
         self._stopped.set()
+        if self._thread.ident is None:  # it never began, so nobody else lets go of the connection
+            self._renewer.close()
+
+    async def gone(self) -> None:
+        """Until the thread has let go of its connection, or has not for a second."""
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join, GONE_S)
 
     def beat(self) -> None:
         """Renew every session once. A failed try is left marked on its session, for `Sessions.check`."""

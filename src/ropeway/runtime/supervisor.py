@@ -129,10 +129,11 @@ class Supervisor:
 
     def _obey(self, now_s: float) -> None:
         """Pass on what we were asked, and kill who has not obeyed in time."""
-        if self._asked > self._obeyed:
-            self._obeyed = self._asked
-            number = signal.SIGTERM if self._asked < 3 else signal.SIGKILL
-            self._kill_at_s = now_s + (self._grace_s if self._asked == 1 else HURRY_S)
+        while self._obeyed < self._asked:
+            self._obeyed += 1
+            # The second is another signal than the first: two of a kind become one while the child has not looked.
+            number = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)[min(self._obeyed, 3) - 1]
+            self._kill_at_s = now_s + (self._grace_s if self._obeyed == 1 else HURRY_S)
             log.info("stopping %d processes (%s)", len(self.pids), number.name)
             for child in self._children:
                 child.signal(number)
@@ -170,6 +171,7 @@ class Supervisor:
                 log.warning("cannot renew session %s: %s", session, error)
 
     def _died(self, child: Child, code: int) -> None:
+        told = ": its jobs run elsewhere" if child.sessions else ""
         self._to_close += child.sessions
         child.sessions.clear()
         self._close_sessions()
@@ -182,7 +184,7 @@ class Supervisor:
         else:
             wait_s = (child.restart_at_s or 0.0) - self._clock.monotonic_s()
             again = f", {child.quick_deaths} times in a row soon after its start" if child.quick_deaths > 1 else ""
-            log.warning("%s died (%s)%s: its jobs run elsewhere; restart in %.1f s", name, how, again, wait_s)
+            log.warning("%s died (%s)%s%s; restart in %.1f s", name, how, again, told, wait_s)
 
     def _close_sessions(self) -> None:
         """Close the sessions of the dead: the engine rescues their jobs now. If it does not answer, again later."""

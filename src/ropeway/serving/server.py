@@ -177,6 +177,7 @@ class _Embedded(uvicorn.Server):
                 gateway,
                 http=kind,
                 ws="none",
+                interface="asgi3",
                 lifespan="off",
                 log_config=None,
                 log_level=logging.CRITICAL,  # it warns of every malformed request and of every reader let go

@@ -55,7 +55,8 @@ async def test_all_that_waits_goes_into_the_next_transaction(tmp_path: Path) -> 
         changing = asyncio.ensure_future(engine.set_queue([QueueChange(QUEUE, max_depth=5)]))
         await asyncio.sleep(0)
         leasing = asyncio.ensure_future(lease(engine))
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)  # the loop's turns in which the calls are handed over
         gate.set()
         await first
         assert as_(Receipt, (await submitting)[0]).job.id == "job_0"

@@ -50,7 +50,7 @@ class SqliteEngine:
         random: RandomBytes = system_random,
         options: SqliteOptions | None = None,
     ) -> None:
-        self._path = Path(path).absolute()
+        self._path = Path(path).resolve()  # the WAL, and the sockets, are beside the file itself
         self._clock = clock or SystemClock()
         self._random = random
         self._options = options or SqliteOptions()

@@ -24,7 +24,7 @@ class SqliteRenewer:
     """
 
     def __init__(self, path: str | Path, clock: Clock | None = None, options: SqliteOptions | None = None) -> None:
-        path = Path(path).absolute()
+        path = Path(path).resolve()
         options = options or SqliteOptions()
         self._lock = threading.Lock()
         self._connection = open_existing(path, options)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-import ropeway
 from ropeway.testing.harness import Harness
 from ropeway.testing.history.checker import check
 from ropeway.testing.history.driver import DEFAULT_STEPS, drive
@@ -38,7 +37,7 @@ class KeptSeed(msgspec.Struct, frozen=True):
 
 def sources_digest() -> str:
     """A digest of the package's sources: what a seed ran on."""
-    home = Path(ropeway.__file__).parent
+    home = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(home.rglob("*.py")):
         digest.update(f"{path.relative_to(home)}\0".encode() + path.read_bytes())

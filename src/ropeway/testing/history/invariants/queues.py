@@ -32,7 +32,8 @@ def tags_are_fair(facts: Facts) -> Iterator[Violation]:
             if len(moment.step.ops) == 1 and job.rank != rank_of(job.priority, start):
                 text = f"{job.id} got rank {job.rank}, not {rank_of(job.priority, start)}"
                 yield Violation("F1", moment.step.number, text)
-            finish[flow] = start_of(job.rank) + job.options.cost / weight
+            # the furthest, as submits at the same time are taken in any order
+            finish[flow] = max(finish.get(flow, 0.0), start_of(job.rank) + job.options.cost / weight)
         for old, new in moment.changes:
             if new is not None and new.runs > (old.runs if old else 0):
                 band = (new.queue, new.priority)
