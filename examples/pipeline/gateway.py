@@ -73,15 +73,17 @@ def _greet(url: str, engine_url: str) -> None:
         sys.stdout.write(f'{{"ready":true,"url":"{url}","engine":"{engine_url}"}}\n')
         sys.stdout.flush()
         return
+    body = '{"id": "order-1", "text": "hello big world"}'
     Console().print(
         f"\n[bold]The pipeline[/] is served at [cyan]{url}[/], on {engine_url}\n\n"
-        f"  curl {url}/process -H 'Content-Type: application/json' -d '{{\"text\": \"hello big world\"}}'\n"
-        f"  curl -N {url}/v1/jobs/JOB_ID/events      [dim]follow it live[/]\n"
-        f"  curl {url}/status/ID                     [dim]all that is stored of it[/]\n"
-        f"  curl {url}/queue-status  /database/stats  /thread-efficiency  /metrics/series  /sizing\n"
-        f"  python -m examples.pipeline.load         [dim]1,000 requests, and a report[/]\n"
-        f"  {url}/docs                               [dim]Ropeway's own API, below the same root[/]\n",
+        f"  curl -s {url}/process -H 'content-type: application/json' -d '{body}'\n"
+        f"  curl -sNL {url}/status/order-1/events   [dim]follow it live[/]\n"
+        f"  curl -s {url}/status/order-1            [dim]what is stored[/]\n\n"
+        f"  {url}/queue-status  /thread-efficiency  /database/stats  /metrics/series  /sizing\n"
+        f"  {url}/docs   [dim]Ropeway's own API, below the same root[/]\n"
+        f"  python -m examples.pipeline.load --url {url}   [dim]1,000 requests, and a report[/]\n",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -203,3 +204,22 @@ async def test_a_wake_is_kept_until_somebody_waits() -> None:
     assert not waiter.done()
     wake.set()
     await asyncio.wait_for(waiter, PATIENCE_S)
+
+
+async def test_the_switch_interval_grows_with_the_threads_and_shrinks_again(returned: list[int]) -> None:
+    """A thousand threads that ask for the interpreter every half millisecond would leave no CPU for their work."""
+    before_s = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(0.0005)
+        pool, block = pool_of(400, idle_s=0.05), Blocker()
+        for n in range(400):
+            pool.submit(block, n, lambda _, result: returned.append(result))
+        await eventually(lambda: pool.counts.alive == 400, "all threads are there")
+        assert sys.getswitchinterval() == pytest.approx(0.002, rel=0.01)
+        block.go.set()
+        await eventually(lambda: pool.counts.alive == 0, "all threads have ended")
+        assert sys.getswitchinterval() == pytest.approx(0.0005, rel=0.01)
+        assert sorted(returned) == list(range(400))
+        pool.close()
+    finally:
+        sys.setswitchinterval(before_s)

@@ -64,7 +64,8 @@ async def test_a_failing_history_is_shortened_kept_and_told(tmp_path: Path) -> N
     assert (kept.engine, kept.seed, kept.broke) == ("resume-inclusive", seed, ("I5r",))
     assert check(await drive(seed, harness, kept.length))
     assert not check(await drive(seed, harness, kept.length - 1))
-    assert f"handover:HandoverHarness {seed} {kept.length}  # sources {sources_digest()}" in str(failure.value)
+    command = f"stateful python -m ropeway.testing.history handover:HandoverHarness {seed} {kept.length}  # sources"
+    assert f"{command} {sources_digest()}" in str(failure.value)
     assert "I5r at step" in str(failure.value)
 
 

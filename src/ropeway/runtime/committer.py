@@ -27,10 +27,10 @@ COMMIT_BATCH = 512  # past this a batch costs no less a job, and those in it wai
 class Committer:
     """The one place that commits. One call is in flight at a time; what ends meanwhile goes with the next.
 
-    `counts` holds how many attempts came to which state; those that lost their lease are under `lost`.
+    `settled` is called when a batch is done with. `counts` holds how many attempts came to which state; those that lost their lease are under `lost`.
     """
 
-    def __init__(self, engine: Execution, jitter: Jitter, settled: Callable[[Attempt], None]) -> None:
+    def __init__(self, engine: Execution, jitter: Jitter, settled: Callable[[], None]) -> None:
         self.counts: Counter[str] = Counter()
         self._engine = engine
         self._jitter = jitter
@@ -61,6 +61,7 @@ class Committer:
                 self._flying = len(batch)
                 await self._commit(batch)
                 self._flying = 0
+                self._settled()
             self._idle.set()
 
     async def flushed(self) -> None:
@@ -94,7 +95,6 @@ class Committer:
     def _settle(self, attempt: Attempt, answer: State | LeaseLost | None) -> None:
         self.counts[answer.value if isinstance(answer, State) else "lost"] += 1
         attempt.forget()
-        self._settled(attempt)
 
     async def _isolate(self, batch: list[tuple[Attempt, Outcome]], error: Exception) -> None:
         """An outcome that the engine cannot take must not hold up the others: each goes alone, and it fails."""

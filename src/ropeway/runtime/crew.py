@@ -235,7 +235,7 @@ class Crew:
         self.poller.poke()
         self.news.set()
 
-    def _settled(self, attempt: Attempt) -> None:
-        self.sessions.settled(attempt)
+    def _settled(self) -> None:
+        self.sessions.settled()
         self.news.set()
         self.poller.poke()

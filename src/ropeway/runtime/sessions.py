@@ -147,9 +147,9 @@ class Sessions:
         if self.current is session:
             self._switch(None)
 
-    def settled(self, attempt: Attempt) -> None:
-        """An attempt is out of the books."""
-        if attempt.session.retiring:
+    def settled(self) -> None:
+        """Attempts are out of the books: a session that retires may have served."""
+        if len(self.held) > 1 or self.current is None:
             self._wake.set()
 
     async def end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import msgspec
 
@@ -197,7 +198,7 @@ async def a_renewal_names_the_cancelled(bench: Bench) -> None:
 
 @promise
 async def a_renewer_works_from_a_thread(bench: Bench) -> None:
-    """A renewer extends a session and learns of cancels from another thread, while the loop goes on or stands."""
+    """A renewer extends a session and learns of cancels from another thread."""
     held = await bench.start_job()
     await bench.cancel(held.job_id)
     bench.clock.advance(TTL_MS - 1)
@@ -209,6 +210,23 @@ async def a_renewer_works_from_a_thread(bench: Bench) -> None:
         renewer.close()
     bench.clock.advance(TTL_MS - 1)
     assert await bench.engine.rescue(10) == 0
+
+
+@promise
+async def a_renewer_needs_no_loop(bench: Bench) -> None:
+    """While user code holds the event loop, a renewer still renews: the session is not lost."""
+    held = await bench.start_job()
+    bench.clock.advance(TTL_MS - 1)
+    renewer = bench.engine.renewer()
+    answers: list[Renewal] = []
+    thread = threading.Thread(target=lambda: answers.append(renewer.renew(SESSION, TTL_MS)))
+    thread.start()
+    thread.join(20.0)  # the loop stands meanwhile
+    renewer.close()
+    assert answers == [Renewal(True)]
+    bench.clock.advance(TTL_MS - 1)
+    assert await bench.engine.rescue(10) == 0
+    assert await bench.commit(held) is State.succeeded
 
 
 @promise

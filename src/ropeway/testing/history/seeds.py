@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import os
 import random
 from pathlib import Path
 
@@ -51,10 +53,12 @@ def seeds_of_sources(count: int) -> list[int]:
 
 
 def replay_line(history: History, harness: Harness) -> str:
-    """The command that runs this history again; those of tests/ need that folder in PYTHONPATH."""
+    """The command that runs this history again, from the folder that this one ran in."""
     kind = type(harness)
-    place = f"{kind.__module__}:{kind.__qualname__}"
-    return f"python -m ropeway.testing.history {place} {history.seed} {history.length}  # sources {sources_digest()}"
+    command = f"python -m ropeway.testing.history {kind.__module__}:{kind.__qualname__} {history.seed} {history.length}"
+    if kind.__module__.partition(".")[0] != "ropeway":
+        command = f"PYTHONPATH={os.path.relpath(Path(inspect.getfile(kind)).parent)} {command}"
+    return f"{command}  # sources {sources_digest()}"
 
 
 async def shortest(seed: int, harness: Harness, length: int) -> History:
