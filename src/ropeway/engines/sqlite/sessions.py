@@ -34,7 +34,7 @@ _RENEW = "UPDATE sessions SET expires_at_ms = ?2 WHERE session = ?1"
 
 _ASKED = f"""
 SELECT json_group_array(id ORDER BY id) FROM jobs
-WHERE session = ?1 AND state = {CODES[State.running]} AND cancel_requested_at_ms IS NOT NULL
+WHERE session = ?1 AND state = {CODES[State.running]} AND cancel_requested_at_ms > 0
 """
 
 _FORGET = "DELETE FROM sessions WHERE session = ?"
