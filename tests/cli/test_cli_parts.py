@@ -167,6 +167,14 @@ def test_the_doctor_looks_at_the_machine_and_the_store(tmp_path: Path, monkeypat
     assert "sync to disk" in run("doctor", "--text", "--engine", url_in(tmp_path)).stdout
 
 
+def test_the_doctor_says_what_the_machine_bears() -> None:
+    """The sizing is for jobs of the length asked about: twice as long, half as many a second."""
+    found = {line["name"]: line for line in map(json.loads, run("doctor", "--seconds", "2").stdout.splitlines())}
+    for name in ("blocking jobs of 2 s", "async jobs of 2 s"):
+        assert "at once" in found[name]["value"]
+        assert "--workers" in found[name]["advice"]
+
+
 def test_the_doctor_fails_when_something_is_bad(tmp_path: Path) -> None:
     """A folder that is not there, or a file that is no store: exit code 1, and what is wrong."""
     result = run("doctor", "--engine", f"sqlite:{tmp_path / 'nowhere' / 'jobs.db'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -17,20 +18,25 @@ from ropeway.cli.teaching import help_text
 from ropeway.config import load_settings
 from ropeway.domain.errors import RopewayError
 from ropeway.engines.base import Engine
+from ropeway.runtime.sizing import advise_here
 
 __all__ = ["DOCTOR_HELP", "doctor"]
 
 DOCTOR_HELP = help_text(
-    "Look at this machine and at the engine, and say what to change. Exit code 1 when something is bad.",
-    examples=("ropeway doctor", "ropeway doctor --engine sqlite:///var/lib/ropeway.db"),
+    "Look at this machine and at the engine, and say what to change, and how many workers and threads it bears for "
+    "jobs of --seconds each. Exit code 1 when something is bad.",
+    examples=("ropeway doctor", "ropeway doctor --seconds 3.5 --engine sqlite:///var/lib/ropeway.db"),
 )
 
 _MARKS = {"ok": ("ok", "green"), "warn": ("look", "yellow"), "fail": ("bad", "red")}
 
 
-def doctor(engine: EngineUrl = None, json: JsonLines = None, config: Config = None) -> None:
+Seconds = Annotated[float, typer.Option(min=0.001, help="What one of your jobs takes, for the sizing.")]
+
+
+def doctor(engine: EngineUrl = None, seconds: Seconds = 1.0, json: JsonLines = None, config: Config = None) -> None:
     url = load_settings({"engine": engine}, path=config).engine
-    findings = [*python_findings(), *limit_findings(), *_engine_findings(url)]
+    findings = [*python_findings(), *limit_findings(), *_engine_findings(url), *_sizing_findings(seconds)]
     if lines_wanted(json):
         for finding in findings:
             write_line(finding)
@@ -59,6 +65,23 @@ def _engine_findings(url: str) -> Iterator[Finding]:
         yield with_engine(url, None, look)
     except RopewayError as error:
         yield Finding("engine", "fail", url, error.detail)
+
+
+def _sizing_findings(seconds: float) -> Iterator[Finding]:
+    """What this machine bears, for blocking jobs on threads and for async ones."""
+    for kind, blocking in (("blocking", True), ("async", False)):
+        name = f"{kind} jobs of {seconds:g} s"
+        try:
+            advice = advise_here(seconds, blocking)
+        except ValueError as error:
+            yield Finding(name, "warn", "none", str(error))
+            continue
+        room = (
+            f"--threads {advice.threads_per_worker}" if blocking else f"--concurrency {advice.concurrency_per_worker}"
+        )
+        memory_mib = advice.estimated_memory_bytes >> 20
+        value = f"{advice.concurrency:,} at once, about {advice.jobs_per_s:,.0f}/s, {memory_mib:,} MiB"
+        yield Finding(name, "ok", value, f"--workers {advice.workers} {room}: {advice.reasons[0]}")
 
 
 def _table(findings: list[Finding]) -> Table:
