@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from runtime_support import PATIENCE_S, eventually
 
 from ropeway.runtime.inbox import Inbox, Wake
-from ropeway.runtime.isolation import AT_ONCE, STACK_BYTES, ThreadPool
+from ropeway.runtime.isolation import (
+    AT_ONCE,
+    LARGE_STACK_BYTES,
+    SAFE_STACK_BYTES,
+    ThreadPool,
+    default_stack_bytes,
+)
 
 LONG_S = 120.0  # thousands of threads on a loaded machine
 
@@ -125,6 +132,26 @@ async def test_the_process_s_own_stack_size_is_left_alone(returned: list[int]) -
     pool.close()
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("always [madvise] never", LARGE_STACK_BYTES),
+        ("[always] madvise never", SAFE_STACK_BYTES),
+        (None, LARGE_STACK_BYTES),
+    ],
+)
+def test_a_stack_is_as_large_as_costs_nothing(mode: str | None, expected: int, tmp_path: Path) -> None:
+    """A system that gives huge pages to everyone could make 2 MiB of memory of every stack of that size."""
+    setting = tmp_path / "enabled"
+    if mode is not None:
+        setting.write_text(mode)
+    assert default_stack_bytes(setting) == expected
+    assert SAFE_STACK_BYTES < 2 * 1024**2 < LARGE_STACK_BYTES
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12) and default_stack_bytes() == SAFE_STACK_BYTES, reason="huge pages for everyone"
+)
 async def test_runaway_recursion_raises_instead_of_killing_the_process(returned: list[int]) -> None:
     """The stack is large enough for Python's own limit, also through C: the job fails, the worker lives."""
     results: list[Any] = []
@@ -140,7 +167,6 @@ async def test_runaway_recursion_raises_instead_of_killing_the_process(returned:
         return "no error"
 
     pool = pool_of(1)
-    assert STACK_BYTES < 2 * 1024**2
     pool.submit(catch, None, lambda arg, result: results.append(result))
     await eventually(lambda: bool(results), "it has run")
     assert results == ["RecursionError"]

@@ -1,13 +1,13 @@
 """Threads for blocking code: they grow to thousands when code really blocks, and end when they have nothing to do.
 
-1. A thread is started only when all there are stand inside a call, and what waits would take longer than a few ms at
-   the present pace. A flood of calls that return at once is served by a handful, also on a busy machine, where idle
-   threads only wait for a core; 4,000 sleeping calls get their 4,000.
+1. Threads are started only when most of those there are stand inside a call, and what waits would take longer than a
+   few ms at the present pace. A flood of calls that return at once is served by a handful, also on a busy machine,
+   where idle threads only wait for a core; 4,000 sleeping calls get their 4,000.
 2. The stack is large on purpose. It is address space: 4,000 waiting threads take 17 KiB of memory each with 64 KiB of
-   stack and with 1792 KiB alike. But with 256 KiB a recursion through C (`sorted(key=...)`, `repr`, SQLite) kills the
-   process where it should raise RecursionError; below 1792 KiB some still did. From 2 MiB on, a system that gives huge
-   pages to everyone may back each stack with one. `threading.stack_size` is the whole process's: it is set just around
-   each start.
+   stack and with 4 MiB alike. But with 256 KiB, a recursion through C (`sorted(key=...)`, `repr`, SQLite) kills the
+   process where it should raise RecursionError; on 3.11 some still did with 1536 KiB, on 3.13 with 2 MiB. Where the
+   system gives huge pages to everyone, it may back each stack of 2 MiB or more with one: there we stay below.
+   `threading.stack_size` is the whole process's: it is set just around each start.
 3. The threads are daemons: one that never returns must not keep the process from ending.
 4. The interpreter's switch interval grows with them: each thread that waits for the interpreter wakes once an interval
    to ask for it, and 2,000 of them at 0.5 ms left no CPU for the work (2,200 us a job against 790, and lost sessions).
@@ -23,21 +23,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ropeway.runtime.inbox import Inbox
 
-__all__ = ["STACK_BYTES", "ThreadCounts", "ThreadPool"]
+__all__ = ["LARGE_STACK_BYTES", "SAFE_STACK_BYTES", "ThreadCounts", "ThreadPool", "default_stack_bytes"]
 
 T = TypeVar("T")
 
 log = logging.getLogger("ropeway.worker")
 
-STACK_BYTES = 1792 * 1024  # oddity 2
+LARGE_STACK_BYTES = 4 * 1024 * 1024  # oddity 2
+SAFE_STACK_BYTES = 1792 * 1024
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 IDLE_S = 10.0  # an idle thread costs about 20 KiB and no CPU; starting one costs 0.1 to 0.2 ms
 AT_ONCE = 4  # threads that are started without a second look
 LOOK_S = 0.001  # between two looks at what waits, while anything does
 SWITCH_S_PER_THREAD = 5e-6  # 2,000 threads: 10 ms, twice the interpreter's own default
+HELD_UP_SHARE = 0.75  # of the threads, inside a call: those just started may still be on their way
 PATIENCE_LOOKS = 5  # what is taken within so many looks at the present pace needs no more threads
 
 
@@ -51,6 +55,15 @@ class ThreadCounts(NamedTuple):
     peak: int
 
 
+def default_stack_bytes(huge_pages: Path = HUGE_PAGES) -> int:
+    """The largest stack that costs no memory here."""
+    try:
+        everywhere = "[always]" in huge_pages.read_text()
+    except OSError:
+        everywhere = False
+    return SAFE_STACK_BYTES if everywhere else LARGE_STACK_BYTES
+
+
 class _Call(NamedTuple):
     run: Callable[[Any], Any]
     arg: Any
@@ -60,12 +73,12 @@ class _Call(NamedTuple):
 class ThreadPool:
     """Runs calls on at most `limit` threads. Everything but the calls themselves belongs to the event loop."""
 
-    def __init__(self, inbox: Inbox, limit: int, *, stack_bytes: int = STACK_BYTES, idle_s: float = IDLE_S) -> None:
+    def __init__(self, inbox: Inbox, limit: int, *, stack_bytes: int | None = None, idle_s: float = IDLE_S) -> None:
         self.limit = limit
         self.outstanding = 0
         self.abandoned = 0
         self._inbox = inbox
-        self._stack_bytes = stack_bytes
+        self._stack_bytes = stack_bytes or default_stack_bytes()
         self._idle_s = idle_s
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -167,7 +180,8 @@ class ThreadPool:
         before = self._taken
         time.sleep(LOOK_S)
         waiting = self._calls.qsize()
-        if len(self._inside) < self._alive or waiting <= (self._taken - before) * PATIENCE_LOOKS:
+        held_up = len(self._inside) >= self._alive * HELD_UP_SHARE
+        if not held_up or waiting <= (self._taken - before) * PATIENCE_LOOKS:
             return
         for _ in range(min(max(self._alive, AT_ONCE), waiting, self.limit - self._alive)):
             if not self._start():

@@ -8,7 +8,6 @@ import socket
 import msgspec
 
 from ropeway.domain.lease import DEFAULT_SESSION_TTL_MS
-from ropeway.runtime.isolation import STACK_BYTES
 
 __all__ = ["Snapshot", "WorkerOptions"]
 
@@ -24,7 +23,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         grace_s: seconds that running jobs have to finish after a drain was asked for.
         cancel_grace_s: seconds that a job's code has to stop after it was asked to; then it is given up.
         session_ttl_ms: how long the worker may be silent before its jobs are given to others.
-        stack_bytes: of each thread; address space, of which only what is touched becomes memory.
+        stack_bytes: of each thread; address space, of which only what is touched becomes memory. None: as much as
+            costs nothing here, which is 4 MiB on most systems.
         upkeep: whether it stands for election to the upkeep of the store.
     """
 
@@ -35,7 +35,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 30.0
     cancel_grace_s: float = 10.0
     session_ttl_ms: int = DEFAULT_SESSION_TTL_MS
-    stack_bytes: int = STACK_BYTES
+    stack_bytes: int | None = None
     upkeep: bool = True
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("grace periods must not be negative")
         if self.session_ttl_ms < 500:
             raise ValueError("a session must live for at least 500 ms: it is renewed five times in that")
-        if self.stack_bytes < 64 * 1024:
+        if self.stack_bytes is not None and self.stack_bytes < 64 * 1024:
             raise ValueError("a thread needs a stack of at least 65536 bytes")
 
     @property

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import BAND_WIDTH, Priority, start_of
 from ropeway.engines.sqlite.schema import CODES, STATE_COLUMNS
 from ropeway.engines.sqlite.statements import Statements
 
 __all__ = ["Ledger"]
+
+_ALL = ""  # the owner under which a queue's own counts stand
 
 _COUNT = f"""
 INSERT INTO counts(queue, tenant, {", ".join(STATE_COLUMNS)})
@@ -28,18 +28,24 @@ ON CONFLICT DO UPDATE SET virtual_time = max(virtual_time, excluded.virtual_time
 
 
 class Ledger:
-    """Steps of counts by (queue, tenant, state), and the furthest start tag leased by (queue, band)."""
+    """Steps of counts by queue and tenant, and the furthest start tag leased by queue and band."""
+
+    __slots__ = ("_reached", "_statements", "_steps")
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
-        self._steps: Counter[tuple[str, str, State]] = Counter()
+        self._steps: dict[tuple[str, str], list[int]] = {}
         self._reached: dict[tuple[str, Priority], float] = {}
 
     def count(self, queue: str, tenant: str, old: State | None, new: State, jobs: int = 1) -> None:
         """Jobs went from one state to another; they came from outside when `old` is None."""
-        if old is not None:
-            self._steps[queue, tenant, old] -= jobs
-        self._steps[queue, tenant, new] += jobs
+        for owner in (tenant, _ALL):
+            steps = self._steps.get((queue, owner))
+            if steps is None:
+                steps = self._steps[queue, owner] = [0] * len(CODES)
+            if old is not None:
+                steps[CODES[old]] -= jobs
+            steps[CODES[new]] += jobs
 
     def advance(self, queue: str, rank: float) -> None:
         """A job of this rank left the head of the line: virtual time moves to its start tag."""
@@ -48,17 +54,9 @@ class Ledger:
 
     def flush(self) -> None:
         """Write what was noted, before anything reads it and at the end."""
-        steps, self._steps = self._steps, Counter()
-        reached, self._reached = self._reached, {}
-        self._statements.run_packed(_COUNT, _rows(steps))
-        self._statements.run_packed(_ADVANCE, [(queue, band, tag) for (queue, band), tag in reached.items()])
-
-
-def _rows(steps: Counter[tuple[str, str, State]]) -> list[list[str | int]]:
-    """Rows for `counts`: each tenant's own, and the queue's own under the tenant ''."""
-    rows: dict[tuple[str, str], list[str | int]] = {}
-    for (queue, tenant, state), step in steps.items():
-        for owner in (tenant, ""):
-            row = rows.setdefault((queue, owner), [queue, owner, *([0] * len(STATE_COLUMNS))])
-            row[2 + CODES[state]] += step  # type: ignore[operator]
-    return [row for row in rows.values() if any(row[2:])]
+        if self._steps:
+            self._statements.run_packed(_COUNT, [(*owner, *steps) for owner, steps in self._steps.items()])
+            self._steps = {}
+        if self._reached:
+            self._statements.run_packed(_ADVANCE, [(*band, tag) for band, tag in self._reached.items()])
+            self._reached = {}

@@ -114,6 +114,8 @@ class Scribe:
 
 def _run(tx: Transaction, operations: Sequence[Operation]) -> list[list[Any] | Exception]:
     """Run the operations verb by verb, all wishes for one verb as one batch."""
+    if len(operations) == 1:
+        return [operations[0].verb.run(tx, operations[0].wishes)]
     answers: list[list[Any] | Exception] = [[] for _ in operations]
     for verb in sorted({operation.verb for operation in operations}, key=lambda verb: verb.order):
         places = [place for place, operation in enumerate(operations) if operation.verb is verb]

@@ -7,7 +7,7 @@ once; with `json_each` every `value->>k` reads it again, which made 16 columns c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -39,8 +39,9 @@ class Statements:
 
     def run_packed(self, sql: str, rows: Sequence[Any], *bindings: Any) -> None:
         """A statement over `jsonb_each(?1)`, for all these rows at once; nothing for no rows."""
-        for pack in packed(rows):
-            self._connection.execute(sql, (pack, *bindings))
+        if rows:
+            for pack in packed(rows):
+                self._connection.execute(sql, (pack, *bindings))
 
 
 def encode_text(value: Any) -> str:
@@ -48,14 +49,10 @@ def encode_text(value: Any) -> str:
     return _encode(value).decode()
 
 
-def packed(rows: Sequence[Any]) -> Iterator[str]:
-    """The rows as JSON arrays: one as a rule, more when they would not fit into one value, none for no rows."""
-    if not rows:
-        return
+def packed(rows: Sequence[Any]) -> list[str]:
+    """The rows as JSON arrays: one as a rule, more when they would not fit into one value."""
     text = _encode(rows)
-    if len(text) <= _PACK_BYTES or len(rows) == 1:
-        yield text.decode()
-        return
+    if len(text) <= _PACK_BYTES or len(rows) < 2:
+        return [text.decode()]
     middle = len(rows) // 2
-    yield from packed(rows[:middle])
-    yield from packed(rows[middle:])
+    return packed(rows[:middle]) + packed(rows[middle:])

@@ -111,30 +111,33 @@ class Writer:
         waiting: deque[Operation] = deque()
         is_last = False
         while waiting or not is_last:
-            is_last = self._receive(waiting, wait=not waiting) or is_last
+            if not is_last:
+                is_last = self._receive(waiting)
             if group := _group(waiting):
                 done = scribe.perform(group)
                 if not self._tell_loop(self._settle, group, done):
                     return
-                self._tell_peers(done)
+                if self._peers is not None and done.topics:
+                    self._peers.tell(done.topics)
 
-    def _receive(self, waiting: deque[Operation], wait: bool) -> bool:
-        """Take what has been handed over, waiting for it if asked to. True when nothing comes after it."""
-        with contextlib.suppress(Empty):
-            operations = self._first(wait)
+    def _receive(self, waiting: deque[Operation]) -> bool:
+        """Take all that has been handed over, waiting for it if nothing is. True when nothing comes after it."""
+        try:
+            operations = self._inbox.get_nowait() if waiting else self._wait()
             while operations is not None:
                 waiting.extend(operations)
                 operations = self._inbox.get_nowait()
-            return True
-        return False
+        except Empty:
+            return False
+        return True
 
-    def _first(self, wait: bool) -> list[Operation] | None:
-        if not wait:
-            return self._inbox.get_nowait()
+    def _wait(self) -> list[Operation] | None:
+        """What is handed over next. Meanwhile those are told that missed a hint."""
         while self._peers is not None and self._peers.owed:
-            with contextlib.suppress(Empty):
+            try:
                 return self._inbox.get(timeout=_OWED_WAIT_S)
-            self._peers.make_good()
+            except Empty:
+                self._peers.make_good()
         return self._inbox.get()
 
     def _tell_loop(self, callback: Callable[..., None], *args: Any) -> bool:
@@ -144,10 +147,6 @@ class Writer:
         except RuntimeError:  # the loop was closed without shutting the engine
             return False
         return True
-
-    def _tell_peers(self, done: Done) -> None:
-        if self._peers is not None and done.topics:
-            self._peers.tell(done.topics)
 
     # -- back in the loop
 
