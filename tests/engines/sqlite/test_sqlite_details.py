@@ -135,6 +135,20 @@ async def test_opening_an_open_engine_changes_nothing(tmp_path: Path) -> None:
     await engine.shut()
 
 
+async def test_an_opening_that_is_cancelled_leaves_no_thread(tmp_path: Path) -> None:
+    """Who gives up while an engine opens leaves nothing running, and may open it again."""
+    engine = SqliteEngine(tmp_path / "jobs.db")
+    opening = asyncio.ensure_future(engine.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await until(lambda: all(thread.name != "ropeway-sqlite-writer" for thread in threading.enumerate()))
+    await engine.open()
+    await add(engine, 1)
+    await engine.shut()
+
+
 async def test_a_link_leads_to_the_same_file(home: Path) -> None:
     """Processes that reach the file by different paths hear each other all the same."""
     (home / "link.db").symlink_to(home / "jobs.db")

@@ -57,7 +57,11 @@ class Writer:
         opened: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         threading.Thread(target=self._live, args=(opened,), name="ropeway-sqlite-writer", daemon=True).start()
-        await opened
+        try:
+            await opened
+        except BaseException:
+            self._inbox.put(None)  # a thread that opened all the same, for nobody
+            raise
         self._is_open = True
 
     def tell(self, peers: Peers) -> None:
