@@ -11,6 +11,7 @@ from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
 
 __all__ = [
+    "CLAIM_MS",
     "DEFAULT_OPTIONS",
     "DEFAULT_TENANT",
     "Job",
@@ -19,9 +20,13 @@ __all__ = [
     "NewJob",
     "Receipt",
     "check_name",
+    "expiry_ms",
+    "job_of",
 ]
 
 DEFAULT_TENANT = "default"
+
+CLAIM_MS = 86_400_000  # guarantee G2: an idempotency key stays claimed for at least 24 hours
 
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _NAME_LIMIT = 128
@@ -169,3 +174,37 @@ class JobQuery(msgspec.Struct, frozen=True):
     tag: str | None = None
     limit: int = 50
     before: str | None = None
+
+
+def expiry_ms(options: JobOptions, state: State, now_ms: int) -> int | None:
+    """When a job that ends now in `state` is past its retention; None: never."""
+    kept_s = options.failed_retention_s if state is State.failed else options.retention_s
+    return None if kept_s is None else now_ms + round(kept_s * 1000)
+
+
+def job_of(new: NewJob, rank: float, now_ms: int) -> Job:
+    """The row of a job that is submitted now, at this place in its queue."""
+    queue_timeout_s = new.options.queue_timeout_s
+    run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
+    return Job(
+        id=new.id,
+        tenant=new.tenant,
+        queue=new.queue,
+        task=new.task,
+        input=new.input,
+        options=new.options,
+        priority=new.priority,
+        state=State.queued if run_at_ms is None else State.scheduled,
+        rank=rank,
+        version=1,
+        attempt=0,
+        crashes=0,
+        runs=0,
+        epoch=0,
+        seq=2,
+        started_epoch=0,
+        created_at_ms=now_ms,
+        run_at_ms=run_at_ms,
+        queue_deadline_ms=None if queue_timeout_s is None else (run_at_ms or now_ms) + round(queue_timeout_s * 1000),
+        retry_of=new.retry_of,
+    )

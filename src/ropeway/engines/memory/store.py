@@ -15,7 +15,7 @@ from ropeway.domain.event import (
     Cursor,
     Event,
 )
-from ropeway.domain.job import Job, NewJob
+from ropeway.domain.job import Job, NewJob, expiry_ms, job_of
 from ropeway.domain.lifecycle import WAITING, State, may_become
 from ropeway.domain.log import opening_events, retrying_event
 from ropeway.domain.queue import QueuePolicy
@@ -23,9 +23,7 @@ from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
 from ropeway.engines.memory.line import Line
 
-__all__ = ["CLAIM_MS", "Claim", "Session", "Store"]
-
-CLAIM_MS = 86_400_000  # guarantee G2: an idempotency key stays claimed for at least 24 hours
+__all__ = ["Claim", "Session", "Store"]
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -92,32 +90,7 @@ class Store:
     def add(self, new: NewJob, now_ms: int) -> Job:
         """Store a new job, ranked."""
         line = self.line(new.queue)
-        queue_timeout_s = new.options.queue_timeout_s
-        run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
-        job = Job(
-            id=new.id,
-            tenant=new.tenant,
-            queue=new.queue,
-            task=new.task,
-            input=new.input,
-            options=new.options,
-            priority=new.priority,
-            state=State.queued if run_at_ms is None else State.scheduled,
-            rank=line.rank(new),
-            version=1,
-            attempt=0,
-            crashes=0,
-            runs=0,
-            epoch=0,
-            seq=2,
-            started_epoch=0,
-            created_at_ms=now_ms,
-            run_at_ms=run_at_ms,
-            queue_deadline_ms=None
-            if queue_timeout_s is None
-            else (run_at_ms or now_ms) + round(queue_timeout_s * 1000),
-            retry_of=new.retry_of,
-        )
+        job = job_of(new, line.rank(new), now_ms)
         self.jobs[job.id] = job
         self._numbers[job.id] = next(self._counter)
         line.count(job.tenant, None, job.state)
@@ -138,14 +111,12 @@ class Store:
 
     def finish(self, job: Job, new: State, now_ms: int, **changes: Any) -> Job:
         """Take a job to a terminal state, writing its last event."""
-        options = job.options
-        kept_s = options.failed_retention_s if new is State.failed else options.retention_s
         changes.setdefault("seq", job.seq + 1)
         return self.move(
             job,
             new,
             finished_at_ms=now_ms,
-            expires_at_ms=None if kept_s is None else now_ms + round(kept_s * 1000),
+            expires_at_ms=expiry_ms(job.options, new, now_ms),
             run_at_ms=None,
             session=None,
             **changes,

@@ -12,12 +12,12 @@ from ropeway.domain.errors import (
     JobNotFound,
     JobNotRetryable,
 )
-from ropeway.domain.job import Job, NewJob, Receipt
+from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt
 from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.engines.base import Refusal
 from ropeway.engines.memory.base import Role
-from ropeway.engines.memory.store import CLAIM_MS, Claim
+from ropeway.engines.memory.store import Claim
 
 __all__ = ["SubmissionRole"]
 

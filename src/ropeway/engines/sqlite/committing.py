@@ -10,7 +10,7 @@ import msgspec
 
 from ropeway.domain.errors import LeaseLost
 from ropeway.domain.event import Cursor
-from ropeway.domain.job import Job
+from ropeway.domain.job import Job, expiry_ms
 from ropeway.domain.lease import Commit, Lease, Outcome
 from ropeway.domain.lifecycle import State
 from ropeway.engines.sqlite.moving import Moving, load
@@ -87,9 +87,7 @@ def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]]) -> Non
 
 
 def _values(now_ms: int, row: _Row, state: State, outcome: Outcome) -> tuple[Any, ...]:
-    options = options_from(row.options)
-    kept_s = options.failed_retention_s if state is State.failed else options.retention_s
-    expires_at_ms = None if kept_s is None else now_ms + round(kept_s * 1000)
+    expires_at_ms = expiry_ms(options_from(row.options), state, now_ms)
     error = None if row.cancel_requested else outcome.error
     return row.n, CODES[state], outcome.kind, outcome.output, error, outcome.usage, expires_at_ms
 

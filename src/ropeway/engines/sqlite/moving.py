@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ropeway.domain.event import Cursor, Event
-from ropeway.domain.job import Job
+from ropeway.domain.job import Job, expiry_ms
 from ropeway.domain.lifecycle import WAITING, State, may_become
 from ropeway.domain.log import opening_events, retrying_event
 from ropeway.engines.sqlite.rows import JOB, JOB_BARE, decode_jobs, with_input
@@ -116,14 +116,12 @@ class Moving:
     def finish(self, job: Job, new: State, **changes: Any) -> Job:
         """Take a job to a terminal state, writing its last event."""
         now_ms = self._tx.now_ms
-        options = job.options
-        kept_s = options.failed_retention_s if new is State.failed else options.retention_s
         changes.setdefault("seq", job.seq + 1)
         return self.move(
             job,
             new,
             finished_at_ms=now_ms,
-            expires_at_ms=None if kept_s is None else now_ms + round(kept_s * 1000),
+            expires_at_ms=expiry_ms(job.options, new, now_ms),
             run_at_ms=None,
             session=None,
             **changes,

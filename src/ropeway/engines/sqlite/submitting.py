@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable
-from ropeway.domain.job import Job, NewJob, Receipt
+from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt, job_of
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Refusal
 from ropeway.engines.sqlite.lines import Flow, Flows, flow_key
@@ -20,9 +20,7 @@ from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
-__all__ = ["CLAIM_MS", "Again", "retry", "submit"]
-
-CLAIM_MS = 86_400_000  # guarantee G2: an idempotency key stays claimed for at least 24 hours
+__all__ = ["Again", "retry", "submit"]
 
 _BIG_BYTES = 16 * 1024  # quoted in JSON, a text costs ten times what it costs bound by itself
 
@@ -164,34 +162,7 @@ class _Batch:
         return Receipt(known, replayed=True, depth=self._flows.depth(known.queue))
 
     def _add(self, new: NewJob, flow: Flow) -> Job:
-        now_ms = self._tx.now_ms
-        options = new.options
-        run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
-        queue_timeout_s = options.queue_timeout_s
-        job = Job(
-            id=new.id,
-            tenant=new.tenant,
-            queue=new.queue,
-            task=new.task,
-            input=new.input,
-            options=options,
-            priority=new.priority,
-            state=State.queued if run_at_ms is None else State.scheduled,
-            rank=flow.take(options.cost),
-            version=1,
-            attempt=0,
-            crashes=0,
-            runs=0,
-            epoch=0,
-            seq=2,
-            started_epoch=0,
-            created_at_ms=now_ms,
-            run_at_ms=run_at_ms,
-            queue_deadline_ms=None
-            if queue_timeout_s is None
-            else (run_at_ms or now_ms) + round(queue_timeout_s * 1000),
-            retry_of=new.retry_of,
-        )
+        job = job_of(new, flow.take(new.options.cost), self._tx.now_ms)
         self._jobs[job.id] = job
         self._note(job, flow, new)
         return job
