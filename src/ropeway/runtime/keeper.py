@@ -16,7 +16,7 @@ __all__ = ["BEATS_PER_TTL", "Keeper"]
 log = logging.getLogger("ropeway.worker")
 
 GONE_S = 1.0  # a renewal that hangs for longer is left to end with the process
-BEATS_PER_TTL = 5  # every 2 s of 10: four may fail before the session is lost
+BEATS_PER_TTL = 5  # every 1.8 s of 9: four may fail before the session is lost
 
 
 class Keeper:
