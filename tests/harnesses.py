@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from redis_harness import RedisHarness
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import RopewayError
 from ropeway.domain.ids import RandomBytes
@@ -167,4 +168,4 @@ def _first(engine: Engine) -> Engine:
     return engine.first
 
 
-HARNESSES: list[Harness] = [MemoryHarness(), SqliteHarness()]
+HARNESSES: list[Harness] = [MemoryHarness(), SqliteHarness(), RedisHarness()]

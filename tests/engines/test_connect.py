@@ -62,8 +62,8 @@ async def test_clock_and_randomness_can_be_given(tmp_path: Path, url: str) -> No
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
-        ("redis://localhost", "redis engine is not built in yet"),
-        ("rediss://localhost:6379/0", "not built in yet"),
+        ("redis://localhost:x", "'x' is no port"),
+        ("rediss://localhost:6379/0?nonsense=1", "unknown option nonsense"),
         ("postgresql://localhost/jobs", "not built in yet"),
         ("", "use memory:, sqlite:PATH"),
         ("ropeway.db", "use memory:, sqlite:PATH"),

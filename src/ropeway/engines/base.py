@@ -47,12 +47,16 @@ Refusal = QueueFull | TooManyQueued | IdempotencyKeyReused
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
-    """What an engine is. `durability` is `disk`, `window` or `memory`: what a 202 means (docs/guarantees.md)."""
+    """What an engine is. `durability` is `disk`, `window` or `memory`: what a 202 means (docs/guarantees.md).
+
+    `url` shows no password. `warnings` is what an operator should know of it.
+    """
 
     kind: str
     url: str
     durability: Literal["disk", "window", "memory"]
     version: str
+    warnings: tuple[str, ...] = ()
 
 
 class JobPage(msgspec.Struct, frozen=True):

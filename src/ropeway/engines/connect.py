@@ -9,8 +9,9 @@ from ropeway.engines.base import Engine
 
 __all__ = ["connect"]
 
-_FORMS = "memory:, sqlite:PATH (relative) or sqlite:///PATH (absolute)"
-_NOT_YET = {"redis", "rediss", "valkey", "valkeys", "postgres", "postgresql"}
+_FORMS = "memory:, sqlite:PATH (relative), sqlite:///PATH (absolute), redis://HOST or valkey://HOST"
+_REDIS = {"redis", "rediss", "valkey", "valkeys", "unix"}
+_NOT_YET = {"postgres", "postgresql"}
 
 
 def connect(url: str, *, clock: Clock | None = None, random: RandomBytes | None = None) -> Engine:
@@ -32,9 +33,21 @@ def connect(url: str, *, clock: Clock | None = None, random: RandomBytes | None 
         from ropeway.engines.sqlite import SqliteEngine
 
         return SqliteEngine(_path(url, rest), clock, random or system_random)
+    if scheme.partition("+")[0] in _REDIS and colon:
+        return _redis(url, clock, random or system_random)
     if scheme in _NOT_YET:
         raise _refusal(f"the {scheme} engine is not built in yet: use {_FORMS}")
     raise _refusal(f"{url[:100]!r} names no engine: use {_FORMS}")
+
+
+def _redis(url: str, clock: Clock | None, random: RandomBytes) -> Engine:
+    try:
+        from ropeway.engines.redis import RedisEngine
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
+            raise
+        raise _refusal("the Redis engine needs one more package: pip install 'ropeway[redis]'") from error
+    return RedisEngine(url, clock, random)
 
 
 def _path(url: str, rest: str) -> str:

@@ -1,0 +1,147 @@
+"""What becomes of a job: each change of its state as the row afterwards, and the events that must be stored with it.
+
+Engines write the hot changes (submit, lease, append, the plain commit) set by set in their own language; these are the
+rules of all others, and the statement of what the hot ones come to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ropeway.domain.errors import JobError, LeaseLost
+from ropeway.domain.event import Cursor, Event
+from ropeway.domain.job import Job, expiry_ms
+from ropeway.domain.lease import Lease, Outcome, next_epoch
+from ropeway.domain.lifecycle import State, may_become
+from ropeway.domain.log import opening_events, retrying_event
+
+__all__ = ["ENDS", "Change", "asked_to_stop", "committed", "overdue", "promoted", "repeated", "worker_lost"]
+
+ENDS = {"succeeded": State.succeeded, "failed": State.failed, "cancelled": State.cancelled}
+"""The outcomes that end a job, and the state that each ends it in."""
+
+_WORKER_LOST = JobError("worker_lost", "the worker that ran this job was lost")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Change(NamedTuple):
+    """A job as it stands after a change. `events` are to be stored: the row no longer tells them."""
+
+    job: Job
+    events: tuple[Event, ...] = ()
+
+
+def promoted(job: Job) -> Change:
+    """A scheduled job's time has come."""
+    return Change(_moved(job, State.queued, run_at_ms=None))
+
+
+def overdue(job: Job, now_ms: int) -> Change:
+    """A queued job waited longer than it may."""
+    error = JobError("queue_timeout", f"not started within {job.options.queue_timeout_s:g} s")
+    return _finished(job, State.failed, now_ms, error=_json(error))
+
+
+def asked_to_stop(job: Job, reason: str | None, now_ms: int) -> Change:
+    """A live job that nobody asked to stop yet is: a waiting one is cancelled, a running one only asked."""
+    asked = msgspec.structs.replace(job, cancel_requested_at_ms=now_ms, cancel_reason=reason)
+    if job.state is not State.running:
+        return _finished(asked, State.cancelled, now_ms)
+    return Change(msgspec.structs.replace(asked, version=job.version + 1))
+
+
+def committed(job: Job, outcome: Outcome, now_ms: int) -> Change:
+    """The holder of a running job's lease says what its attempt came to."""
+    kept: dict[str, Any] = {"last_outcome": outcome.kind, "output": outcome.output, "error": outcome.error}
+    if outcome.usage is not None:
+        kept["usage"] = outcome.usage
+    if job.cancel_requested_at_ms is not None:
+        return _finished(job, State.cancelled, now_ms, **{**kept, "error": None})
+    if outcome.kind in ENDS:
+        return _finished(job, ENDS[outcome.kind], now_ms, **kept)
+    if outcome.kind == "retry" and job.attempts_spent:
+        return _finished(job, State.failed, now_ms, **kept)
+    released = outcome.kind == "release"
+    return _again(
+        job,
+        "released" if released else "retry",
+        now_ms,
+        Cursor(job.epoch, job.seq),
+        outcome.error,
+        outcome.delay_ms,
+        attempt=job.attempt - 1 if released else job.attempt,
+        last_outcome=outcome.kind,
+    )
+
+
+def repeated(job: Job | None, lease: Lease, outcome: Outcome) -> State | LeaseLost:
+    """The answer to a commit that does not hold its lease: the state that the holder's earlier one led to, if any."""
+    if job is None or job.token != lease.token or job.last_outcome != outcome.kind:
+        return LeaseLost()
+    return job.state
+
+
+def worker_lost(job: Job, now_ms: int) -> Change:
+    """The worker of a running job is gone: the attempt ends under a new epoch, which fences the old holder."""
+    epoch = next_epoch(job.epoch, now_ms)
+    crashes = job.crashes + 1
+    fenced: dict[str, Any] = {"token": None, "crashes": crashes}
+    if job.cancel_requested_at_ms is not None:
+        return _lost_for_good(job, State.cancelled, now_ms, epoch, None, fenced)
+    if crashes >= job.options.max_crashes:
+        error = msgspec.structs.replace(_WORKER_LOST, attempt=job.attempt)
+        return _lost_for_good(job, State.failed, now_ms, epoch, _json(error), fenced)
+    error = msgspec.structs.replace(_WORKER_LOST, attempt=job.attempt, retryable=True)
+    return _again(job, "worker_lost", now_ms, Cursor(epoch, 0), _json(error), **fenced)
+
+
+def _lost_for_good(
+    job: Job, state: State, now_ms: int, epoch: int, error: str | None, fenced: dict[str, Any]
+) -> Change:
+    """A lost attempt that ends its job: its opening is stored, since the terminal event stands in another epoch."""
+    ended = _finished(job, state, now_ms, epoch=epoch, seq=1, started_epoch=0, error=error, **fenced)
+    return Change(ended.job, tuple(opening_events(job)))
+
+
+def _again(
+    job: Job, reason: str, now_ms: int, cursor: Cursor, error: str | None, delay_ms: int = 0, **changes: Any
+) -> Change:
+    """End an attempt and not the job: its opening events are stored, then why it is to run again, and when."""
+    run_at_ms = now_ms + delay_ms if delay_ms > 0 else None
+    events = (*opening_events(job), retrying_event(job, cursor, now_ms, reason, run_at_ms, error))
+    again = _moved(
+        job,
+        State.queued if run_at_ms is None else State.scheduled,
+        epoch=cursor.epoch,
+        seq=cursor.seq + 1,
+        started_epoch=0,
+        started_at_ms=None,
+        first_output_at_ms=None,
+        run_at_ms=run_at_ms,
+        worker=None,
+        session=None,
+        error=error,
+        **changes,
+    )
+    return Change(again, events)
+
+
+def _finished(job: Job, new: State, now_ms: int, **changes: Any) -> Change:
+    """Take a job to a terminal state, its last event counted."""
+    changes.setdefault("seq", job.seq + 1)
+    expires_at_ms = expiry_ms(job.options, new, now_ms)
+    ended = {"finished_at_ms": now_ms, "expires_at_ms": expires_at_ms, "run_at_ms": None, "session": None}
+    return Change(_moved(job, new, **ended, **changes))
+
+
+def _moved(job: Job, new: State, **changes: Any) -> Job:
+    if not may_become(job.state, new):
+        raise AssertionError(f"no arrow from {job.state} to {new} ({job.id})")
+    return msgspec.structs.replace(job, state=new, version=job.version + 1, **changes)
+
+
+def _json(value: object) -> str:
+    return _encode(value).decode()

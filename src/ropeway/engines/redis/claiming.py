@@ -1,0 +1,40 @@
+"""Idempotency keys in a cluster, where a key and its job may live in different partitions (see lua/claim.lua)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ropeway.domain.errors import IdempotencyKeyReused
+from ropeway.domain.ids import RandomBytes
+from ropeway.domain.job import CLAIM_MS, NewJob, Receipt
+from ropeway.engines.base import Refusal
+from ropeway.engines.redis.partition import Partition
+from ropeway.engines.redis.reading import get
+
+__all__ = ["submit_under_claim"]
+
+
+async def submit_under_claim(
+    new: NewJob,
+    keys: Partition,
+    home: Callable[[str], Partition],
+    submit: Callable[[NewJob], Awaitable[Receipt | Refusal]],
+    random: RandomBytes,
+) -> Receipt | Refusal:
+    """Submit one job whose key is claimed in the partition `keys`; `home` tells where a job of some id lives."""
+    known = (await get(home(new.id), new.tenant, [new.id]))[0]
+    if known is not None:
+        return await submit(msgspec.structs.replace(new, idempotency_key=None))
+    name, word = f"{new.tenant} {new.idempotency_key}", random(8).hex()
+    job_id, *made = (await keys.call("claim", "take", name, word, new.id, new.fingerprint, CLAIM_MS)).values
+    if job_id == "reused":
+        return IdempotencyKeyReused()
+    if made[0] and (await get(home(job_id), new.tenant, [job_id]))[0] is None:
+        return IdempotencyKeyReused("the job that this idempotency key made is gone")
+    answer = await submit(msgspec.structs.replace(new, id=job_id, idempotency_key=None))
+    await keys.call("claim", "confirm" if isinstance(answer, Receipt) else "withdraw", name, word)
+    if isinstance(answer, Receipt) and job_id != new.id:
+        return msgspec.structs.replace(answer, replayed=True)
+    return answer

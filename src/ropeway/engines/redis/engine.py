@@ -1,0 +1,295 @@
+"""The Redis engine: the protocol's methods, each handed to the partition, or partitions, that hold what it is about."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from ropeway.domain.clock import Clock
+from ropeway.domain.errors import EngineUnavailable, JobLive, JobNotFound, JobNotRetryable, LeaseLost
+from ropeway.domain.event import Cursor
+from ropeway.domain.ids import RandomBytes, system_random
+from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
+from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
+from ropeway.domain.lifecycle import State
+from ropeway.domain.log import EventPage
+from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewer
+from ropeway.engines.hints import Listener
+from ropeway.engines.redis import reading, submitting, upkeep, working
+from ropeway.engines.redis.address import Address, parse
+from ropeway.engines.redis.claiming import submit_under_claim
+from ropeway.engines.redis.fleet import Failpoint, Fleet, Home
+from ropeway.engines.redis.lane import chunks
+from ropeway.engines.redis.partition import Partition
+from ropeway.engines.redis.renewer import RedisRenewer, merged
+
+__all__ = ["RedisEngine"]
+
+log = logging.getLogger("ropeway.engine")
+
+STEADY_S = 5.0  # after an outage nobody is rescued for so long: who lives renews first, and is no crash
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RedisEngine:
+    """Jobs on a Redis or Valkey server, or spread over the partitions of a cluster.
+
+    The durability class is what the server proves (see `proof`). Use an engine in the loop that opened it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock | None = None,
+        random: RandomBytes = system_random,
+        *,
+        failpoint: Failpoint | None = None,
+    ) -> None:
+        self._address: Address = parse(url)
+        self._clock = clock
+        self._random = random
+        self._failpoint = failpoint
+        self._is_open = False
+        self._turn = itertools.count()
+
+    @property
+    def info(self) -> EngineInfo:
+        """As the servers have proved it so far."""
+        if not hasattr(self, "_fleet"):
+            return EngineInfo("redis", self._address.masked, self._address.durability, "")
+        proof = self._fleet.proof
+        version = f"{proof.server} {proof.version}"
+        return EngineInfo("redis", self._address.masked, proof.durability, version, self._fleet.warnings)
+
+    async def open(self) -> None:
+        """Reach every server and have it prove what it is. Raises EngineUnavailable, with what to do about it."""
+        if self._is_open:
+            return
+        self._fleet = Fleet(self._address, self._clock, self._failpoint)
+        await self._fleet.open()
+        self._is_open = True
+
+    async def shut(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            await self._fleet.shut()
+
+    # -- Submission
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        keyed = [job for job in jobs if self._is_apart(job)]
+        if not keyed:
+            return await self._spread(jobs, lambda job: job.id, lambda p, part: p.submits.do(part))
+        return [(await self._submit_one(job)) for job in jobs]  # in order: one may repeat another's key
+
+    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
+        return await self._spread(job_ids, _itself, lambda p, part: upkeep.cancel(p.partition, tenant, part, reason))
+
+    async def retry(
+        self, tenant: str, jobs: Sequence[tuple[str, str]]
+    ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+        if not {old for old, _ in jobs}.isdisjoint(new for _, new in jobs):
+            return [answer for job in jobs for answer in await self._retry(tenant, [job])]
+        return await self._retry(tenant, jobs)
+
+    async def purge(self, tenant: str, job_ids: Sequence[str]) -> list[JobNotFound | JobLive | None]:
+        return await self._spread(job_ids, _itself, lambda p, part: upkeep.purge(p.partition, tenant, part))
+
+    async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
+        return (await self._everywhere(lambda partition: upkeep.set_queue(partition, changes)))[0]
+
+    # -- Execution
+
+    async def publish(self, tasks: Sequence[TaskCard]) -> None:
+        for part in chunks(tasks):
+            await self._first.call("tasks", *(text for task in part for text in (task.name, _encode(task).decode())))
+
+    async def announce(self, worker: WorkerCard) -> None:
+        await self._everywhere(lambda partition: upkeep.announce(partition, worker))
+
+    async def lease(self, request: LeaseRequest) -> list[Assignment]:
+        homes = self._open.homes
+        leased: list[Assignment] = []
+        first = next(self._turn)
+        for n in range(len(homes)):
+            left = request.limit - len(leased)
+            if left > 0:
+                partition = homes[(first + n) % len(homes)].partition
+                wish = msgspec.structs.replace(request, limit=left)
+                leased += await working.lease(partition, wish, self._random)
+        return leased
+
+    async def renew(self, session: str, ttl_ms: int) -> Renewal:
+        return merged(await self._everywhere(lambda partition: upkeep.renew(partition, session, ttl_ms)))
+
+    async def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost]:
+        return await self._spread(batch, lambda each: each.lease.job_id, lambda p, part: p.appends.do(part))
+
+    async def commit(self, batch: Sequence[Commit]) -> list[State | LeaseLost]:
+        return await self._spread(batch, lambda each: each.lease.job_id, lambda p, part: p.commits.do(part))
+
+    async def close(self, session: str) -> None:
+        await self._everywhere(lambda partition: upkeep.close(partition, session))
+
+    def renewer(self) -> Renewer:
+        return RedisRenewer(self._address, self._clock)
+
+    # -- Reading
+
+    async def get(self, tenant: str, job_ids: Sequence[str]) -> list[Job | None]:
+        return await self._spread(job_ids, _itself, lambda p, part: reading.get(p.partition, tenant, part))
+
+    async def find(self, query: JobQuery) -> JobPage:
+        reading.number_of(query.before)
+        found = await self._everywhere(lambda partition: reading.find(partition, query))
+        newest = reading.merged(found, query.limit + 1)
+        kept = newest[: query.limit]
+        return JobPage(tuple(stored.job for stored in kept), str(kept[-1].number) if len(newest) > len(kept) else None)
+
+    async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
+        return await reading.events(self._home(job_id), tenant, job_id, after, limit)
+
+    async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
+        place = await reading.position(self._home(job_id), tenant, job_id, limit)
+        # In several partitions the lines go forward side by side, each as fast as the others.
+        far = None if place is None else place * len(self._open.homes)
+        return far if far is None or far <= limit else None
+
+    async def stats(self, tenant: str | None = None) -> list[QueueStats]:
+        return summed(await self._everywhere(lambda partition: reading.stats(partition, tenant)))
+
+    async def tasks(self) -> list[TaskCard]:
+        return await reading.tasks(self._first)
+
+    async def workers(self) -> list[WorkerCard]:
+        told = await self._everywhere(reading.workers)
+        held = [{card.session: card.running for card in cards} for cards in told]
+        return [
+            msgspec.structs.replace(card, running=sum(running.get(card.session, 0) for running in held))
+            for card in told[0]
+        ]
+
+    def listen(self, *topics: str) -> Listener:
+        return self._open.board.listen(*topics)
+
+    # -- Upkeep
+
+    async def promote(self, limit: int) -> Promotion:
+        told = await self._everywhere(lambda partition: upkeep.promote(partition, limit))
+        times = [promotion.next_at_ms for promotion in told if promotion.next_at_ms is not None]
+        return Promotion(sum(promotion.moved for promotion in told), min(times, default=None))
+
+    async def rescue(self, limit: int) -> int:
+        if self._open.steady_for_s() < STEADY_S:
+            return 0
+        return sum(await self._everywhere(lambda partition: upkeep.rescue(partition, limit)))
+
+    async def prune(self, limit: int) -> int:
+        return sum(await self._everywhere(lambda partition: upkeep.prune(partition, limit)))
+
+    async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
+        return await upkeep.elect(self._first, duty, holder, ttl_ms)
+
+    # -- which partition
+
+    @property
+    def _open(self) -> Fleet:
+        if not self._is_open:
+            raise EngineUnavailable("the engine is not open")
+        return self._fleet
+
+    @property
+    def _first(self) -> Partition:
+        """Holds what there is once: the catalogue, and the duties."""
+        return self._open.homes[0].partition
+
+    def _place(self, key: str) -> int:
+        count = len(self._open.homes)
+        return binascii.crc32(key.encode()) % count if count > 1 else 0
+
+    def _home(self, job_id: str) -> Partition:
+        return self._open.homes[self._place(job_id)].partition
+
+    async def _everywhere(self, ask: Callable[[Partition], Awaitable[Answer]]) -> list[Answer]:
+        """Every partition's answer."""
+        homes = self._open.homes
+        if len(homes) == 1:
+            return [await ask(homes[0].partition)]
+        return await asyncio.gather(*(ask(home.partition) for home in homes))
+
+    async def _spread(
+        self,
+        items: Sequence[Item],
+        key: Callable[[Item], str],
+        ask: Callable[[Home, Sequence[Item]], Awaitable[Sequence[Answer]]],
+    ) -> list[Answer]:
+        """Each item's answer, from the partition of its key."""
+        homes = self._open.homes
+        if len(homes) == 1:
+            return list(await ask(homes[0], items))
+        places = [self._place(key(item)) for item in items]
+        asked = sorted(set(places))
+        parts = [[item for item, place in zip(items, places, strict=True) if place == wanted] for wanted in asked]
+        told = await asyncio.gather(*(ask(homes[place], part) for place, part in zip(asked, parts, strict=True)))
+        answers = {place: iter(some) for place, some in zip(asked, told, strict=True)}
+        return [next(answers[place]) for place in places]
+
+    def _is_apart(self, job: NewJob) -> bool:
+        """Whether the job's idempotency key lives in another partition than the job."""
+        return job.idempotency_key is not None and self._place(_claim(job)) != self._place(job.id)
+
+    async def _submit_one(self, job: NewJob) -> Receipt | Refusal:
+        async def submit(new: NewJob) -> Receipt | Refusal:
+            return (await self._open.homes[self._place(new.id)].submits.do([new]))[0]
+
+        if not self._is_apart(job):
+            return await submit(job)
+        keys = self._open.homes[self._place(_claim(job))].partition
+        return await submit_under_claim(job, keys, self._home, submit, self._random)
+
+    async def _retry(
+        self, tenant: str, jobs: Sequence[tuple[str, str]]
+    ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:
+        old = await self.get(tenant, [job_id for job_id, _ in jobs])
+        found = [submitting.again(job, new_id) for job, (_, new_id) in zip(old, jobs, strict=True)]
+        receipts = iter(await self.submit([job for job in found if isinstance(job, NewJob)]))
+        return [next(receipts) if isinstance(job, NewJob) else job for job in found]
+
+
+def summed(told: Sequence[Sequence[QueueStats]]) -> list[QueueStats]:
+    """The counts of all partitions together."""
+    if len(told) == 1:
+        return list(told[0])
+    by_queue: dict[str, list[QueueStats]] = {}
+    for stats in itertools.chain.from_iterable(told):
+        by_queue.setdefault(stats.queue, []).append(stats)
+    return [_sum(same) for _, same in sorted(by_queue.items())]
+
+
+def _sum(same: Sequence[QueueStats]) -> QueueStats:
+    times = [stats.oldest_queued_at_ms for stats in same if stats.oldest_queued_at_ms is not None]
+    return msgspec.structs.replace(
+        same[0],
+        oldest_queued_at_ms=min(times, default=None),
+        **{state.value: sum(getattr(stats, state.value) for stats in same) for state in State},
+    )
+
+
+def _claim(job: NewJob) -> str:
+    return f"{job.tenant} {job.idempotency_key}"
+
+
+def _itself(job_id: str) -> str:
+    return job_id

@@ -1,0 +1,67 @@
+#!lua flags=allow-oom
+-- commit: running -> succeeded | failed | cancelled, for who holds the lease. (What is to run again: see move.lua.)
+--
+-- ARGV[3..]  for each commit six elements: id, token, kind, output, error, usage; of the last three, a text after '+', or
+--            '' for none
+-- Returns    for each the state that the job came to, or 'lost'. The holder's repeat of its commit is answered again.
+local reply = {0, 0, 0}
+local ends = {succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled'}
+
+local function finish(id, key, job, kind, output, err, usage)
+    local head = parse_head(job[3])
+    local state = ends[kind]
+    if job[5] then
+        state, err = 'cancelled', ''
+    end
+    leave('running', head, id, job[4])
+    local fields = {'state', state, 'version', job[6] + 1, 'seq', job[7] + 1, 'last_outcome', kind,
+        'finished_at_ms', integer(now)}
+    local gone = {'session'}
+    for name, value in pairs({output = output, error = err}) do
+        if value ~= '' then
+            fields[#fields + 1] = name
+            fields[#fields + 1] = string.sub(value, 2)
+        else
+            gone[#gone + 1] = name
+        end
+    end
+    if usage ~= '' then
+        fields[#fields + 1] = 'usage'
+        fields[#fields + 1] = string.sub(usage, 2)
+    end
+    local expires = settle(state, head, id)
+    if expires then
+        fields[#fields + 1] = 'expires_at_ms'
+        fields[#fields + 1] = expires
+    end
+    call('HSET', key, unpack(fields))
+    call('HDEL', key, unpack(gone))
+    count(head.queue, head.tenant, 'running', -1)
+    count(head.queue, head.tenant, state, 1)
+    hint_job(id)
+    return state
+end
+
+local changed = false
+for i = 3, #ARGV, 6 do
+    local id, token, kind, output, err, usage = unpack(ARGV, i, i + 5)
+    local key = root .. 'job:' .. id
+    local job = call('HMGET', key, 'state', 'token', 'head', 'session', 'cancel_requested_at_ms', 'version', 'seq',
+        'last_outcome')
+    local answer = 'lost'
+    if job[2] == token then
+        if job[1] == 'running' then
+            answer = finish(id, key, job, kind, output, err, usage)
+            changed = true
+        elseif job[8] == kind then
+            answer = job[1] or 'queued'
+        end
+    end
+    reply[#reply + 1] = answer
+end
+if not changed then
+    return reply_of_read(reply)
+end
+save_counts()
+hint('lifecycle')
+return reply_of_write(reply)

@@ -1,0 +1,134 @@
+-- What every script begins with: the partition's keys, its clock, its write counter, and the one way to move a job.
+--
+-- KEYS[1]  the partition's root, such as `ropeway:{0}`; every other key is this with a suffix, so all share a slot
+-- ARGV[1]  the call's nonce: the first element of every reply, so that no reply can be taken for another call's
+-- ARGV[2]  the time in ms since the epoch, or '0' for this server's own clock (tests give their own)
+-- Returns  {nonce, writes, now, ...}: `writes` counts scripts that wrote; a server rolled back to an older state shows
+local root = KEYS[1] .. ':'
+local call = redis.call
+
+local now = tonumber(ARGV[2])
+local clock_us = now * 1000
+if now == 0 then
+    local time = call('TIME')
+    clock_us = time[1] * 1000000 + time[2]
+    now = math.floor(clock_us / 1000)
+end
+
+local function reply_of_write(reply)
+    reply[1] = ARGV[1]
+    reply[2] = call('HINCRBY', root .. 'meta', 'writes', 1)
+    reply[3] = now
+    return reply
+end
+
+local function reply_of_read(reply)
+    reply[1] = ARGV[1]
+    reply[2] = tonumber(call('HGET', root .. 'meta', 'writes') or 0)
+    reply[3] = now
+    return reply
+end
+
+local function text(number) -- a double, so that it comes back as the same one
+    return string.format('%.17g', number)
+end
+
+local function integer(number)
+    return string.format('%.0f', number)
+end
+
+-- A job's ticket: when it was submitted (us, 13 hex digits, unique and rising), then its id. Sorts as jobs came.
+local function ticket_of(number, id)
+    return string.format('%013x', number) .. id
+end
+
+-- The unchanging head of a job: `queue tenant task band number rank created keep failed_keep`, names without spaces.
+local function parse_head(head)
+    local queue, tenant, task, band, number, rank, created, keep, failed_keep =
+        string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+    return {
+        queue = queue, tenant = tenant, task = task, band = band, number = tonumber(number), rank = rank,
+        created = created, keep = tonumber(keep), failed_keep = tonumber(failed_keep),
+    }
+end
+
+-- Hints (engines/hints.py): one channel a topic.
+local function hint(topic)
+    call('SPUBLISH', root .. 'hint:' .. topic, '')
+end
+
+local function hint_job(id)
+    call('SPUBLISH', root .. 'hint:job:' .. id, '')
+end
+
+-- Work is ready in a queue: one token wakes one worker, which wakes the next by what it leaves.
+local function wake(queue)
+    call('ZADD', root .. 'wake:' .. queue, 0, '1')
+end
+
+-- Counts by queue, tenant and state, gathered over the script and written once.
+local counted = {}
+
+local function count(queue, tenant, state, step)
+    local counts = counted[queue]
+    if not counts then
+        counts = {}
+        counted[queue] = counts
+    end
+    local own, all = tenant .. '/' .. state, '/' .. state
+    counts[own] = (counts[own] or 0) + step
+    counts[all] = (counts[all] or 0) + step
+end
+
+local function save_counts()
+    for queue, counts in pairs(counted) do
+        for field, step in pairs(counts) do
+            if step ~= 0 then
+                call('HINCRBY', root .. 'counts:' .. queue, field, step)
+            end
+        end
+    end
+    counted = {}
+end
+
+local function waiting(queue, tenant) -- jobs that wait, queued and scheduled; tenant '' is all of them
+    local found = call('HMGET', root .. 'counts:' .. queue, tenant .. '/queued', tenant .. '/scheduled')
+    return (tonumber(found[1]) or 0) + (tonumber(found[2]) or 0)
+end
+
+-- Leave the index of a state, and enter that of another.
+local function leave(state, head, id, session)
+    local ticket = ticket_of(head.number, id)
+    if state == 'queued' then
+        call('ZREM', root .. 'ready:' .. head.queue, ticket)
+    elseif state == 'scheduled' then
+        call('ZREM', root .. 'due', ticket)
+    elseif state == 'running' and session then
+        call('SREM', root .. 'held:' .. session, id)
+        call('SREM', root .. 'asked:' .. session, id)
+    end
+end
+
+local function enter(state, head, id, run_at)
+    local ticket = ticket_of(head.number, id)
+    if state == 'queued' then
+        call('ZADD', root .. 'ready:' .. head.queue, head.rank, ticket)
+        wake(head.queue)
+    elseif state == 'scheduled' then
+        call('ZADD', root .. 'due', run_at, ticket)
+    end
+end
+
+-- A job has ended: kept for so long, or for ever (-1), and a failed one on the list of the dead.
+local function settle(state, head, id)
+    local keep = head.keep
+    local ticket = ticket_of(head.number, id)
+    if state == 'failed' then
+        keep = head.failed_keep
+        call('ZADD', root .. 'failed:' .. head.tenant, head.number, ticket)
+    end
+    if keep >= 0 then
+        call('ZADD', root .. 'ended', now + keep, ticket)
+        return integer(now + keep)
+    end
+end

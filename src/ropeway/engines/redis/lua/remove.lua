@@ -1,0 +1,90 @@
+#!lua flags=allow-oom
+-- purge and prune: terminal jobs leave with all that belongs to them. Their claims stay until those expire.
+--
+-- ARGV[3]   '' to prune at most ARGV[4] jobs past their retention; else the tenant whose jobs ARGV[4..] are to go
+-- Returns   for each job named: 'gone', 'none' (not there, or another tenant's) or its state, when it has not ended;
+--           for a prune, how many went
+local reply = {0, 0, 0}
+local terminal = {succeeded = true, failed = true, cancelled = true}
+
+local function remove(id, head)
+    local ticket = ticket_of(head.number, id)
+    call('UNLINK', root .. 'job:' .. id, root .. 'log:' .. id)
+    call('ZREM', root .. 'ended', ticket)
+    call('ZREM', root .. 'failed:' .. head.tenant, ticket)
+    call('XDEL', root .. 'all:' .. head.tenant, integer(head.number) .. '-0')
+    if call('XLEN', root .. 'all:' .. head.tenant) == 0 then
+        call('DEL', root .. 'all:' .. head.tenant)
+    end
+    hint_job(id)
+end
+
+local function purge(tenant, id)
+    local job = call('HMGET', root .. 'job:' .. id, 'head', 'state')
+    local head = job[1] and parse_head(job[1])
+    if not head or head.tenant ~= tenant then
+        return 'none'
+    end
+    local state = job[2] or 'queued'
+    if not terminal[state] then
+        return state
+    end
+    remove(id, head)
+    return 'gone'
+end
+
+local function prune_claims(limit)
+    for _, name in ipairs(call('ZRANGEBYSCORE', root .. 'claims', '-inf', integer(now), 'LIMIT', 0, limit)) do
+        local made = call('HGET', root .. 'claim:' .. name, 'job')
+        if made and call('EXISTS', root .. 'job:' .. made) == 1 then
+            call('ZADD', root .. 'claims', integer(now + 60000), name) -- kept for as long as its job
+        else
+            call('UNLINK', root .. 'claim:' .. name)
+            call('ZREM', root .. 'claims', name)
+        end
+    end
+end
+
+-- A tenant without a tag starts at virtual time all the same.
+local function forget_idle_flows()
+    for _, queue in ipairs(call('SMEMBERS', root .. 'queues')) do
+        local tags = call('HGETALL', root .. 'tags:' .. queue)
+        local virtual, idle = {}, {}
+        for i = 1, #tags, 2 do
+            local band = string.match(tags[i], '^v(%d)$')
+            if band then
+                virtual[band] = tonumber(tags[i + 1])
+            end
+        end
+        for i = 1, #tags, 2 do
+            local band = string.match(tags[i], '^f(%d) ')
+            if band and #idle < 1000 and tonumber(tags[i + 1]) <= (virtual[band] or 0) then
+                idle[#idle + 1] = tags[i]
+            end
+        end
+        if #idle > 0 then
+            call('HDEL', root .. 'tags:' .. queue, unpack(idle))
+        end
+    end
+end
+
+if ARGV[3] == '' then
+    local expired = call('ZRANGEBYSCORE', root .. 'ended', '-inf', integer(now), 'LIMIT', 0, tonumber(ARGV[4]))
+    for _, ticket in ipairs(expired) do
+        local id = string.sub(ticket, 14)
+        local head = call('HGET', root .. 'job:' .. id, 'head')
+        if head then
+            remove(id, parse_head(head))
+        else
+            call('ZREM', root .. 'ended', ticket)
+        end
+    end
+    prune_claims(tonumber(ARGV[4]))
+    forget_idle_flows()
+    reply[4] = #expired
+else
+    for i = 4, #ARGV do
+        reply[i] = purge(ARGV[3], ARGV[i])
+    end
+end
+return reply_of_write(reply)

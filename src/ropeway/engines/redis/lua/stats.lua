@@ -1,0 +1,44 @@
+#!lua flags=no-writes
+-- stats: what can be counted of every queue.
+--
+-- ARGV[3]  a tenant, '' for all
+-- Returns  for each queue: name, policy as queue.lua tells it, counts (scheduled, queued, running, succeeded, failed,
+--          cancelled), and the submit (us) of the job queued longest, '' when none is
+local LOOK = 256 -- a flow is in line by submit, so its oldest stands first; it is looked for among so many of each band
+local reply = {0, 0, 0}
+local tenant = ARGV[3]
+
+local function oldest_of(queue)
+    local oldest
+    for band = 0, 2 do
+        local first = call('ZRANGEBYSCORE', root .. 'ready:' .. queue, integer(band * 1e12),
+            '(' .. integer((band + 1) * 1e12), 'LIMIT', 0, LOOK)
+        for _, ticket in ipairs(first) do
+            local number = tonumber(string.sub(ticket, 1, 13), 16)
+            if not oldest or number < oldest then
+                local head = call('HGET', root .. 'job:' .. string.sub(ticket, 14), 'head')
+                if head and (tenant == '' or parse_head(head).tenant == tenant) then
+                    oldest = number
+                end
+            end
+        end
+    end
+    return oldest
+end
+
+local queues = call('SMEMBERS', root .. 'queues')
+table.sort(queues)
+for _, queue in ipairs(queues) do
+    local policy = call('HMGET', root .. 'queue:' .. queue, 'max_depth', 'max_depth_per_tenant', 'weights', 'paused')
+    local counts = call('HMGET', root .. 'counts:' .. queue, tenant .. '/scheduled', tenant .. '/queued',
+        tenant .. '/running', tenant .. '/succeeded', tenant .. '/failed', tenant .. '/cancelled')
+    for i = 1, 6 do
+        counts[i] = tonumber(counts[i]) or 0
+    end
+    local oldest = counts[2] > 0 and oldest_of(queue)
+    reply[#reply + 1] = queue
+    reply[#reply + 1] = {policy[1], policy[2] or '', policy[3] or '', policy[4] or ''}
+    reply[#reply + 1] = counts
+    reply[#reply + 1] = oldest and integer(oldest) or ''
+end
+return reply_of_read(reply)

@@ -1,0 +1,144 @@
+"""One partition: its scripts called over its route, repeated while that cannot do harm, and its replies checked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from typing import Any
+
+from ropeway.domain.clock import Clock
+from ropeway.domain.errors import EngineUnavailable, OutcomeUnknown
+from ropeway.engines.redis.link import Arg, Link, LinkDown, Refused
+from ropeway.engines.redis.route import Route
+from ropeway.engines.redis.scripts import SCRIPTS, Script
+
+__all__ = ["Partition", "Reply"]
+
+log = logging.getLogger("ropeway.engine")
+
+PATIENCE_S = 2.0  # how long a call looks for a server before it says that there is none
+RESOLVE_S = 5.0  # how much longer it looks when the reply to what it sent was lost
+AGAIN_S = 0.02  # until the next try with a server that is not ready
+
+_NOT_READY = ("LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY")
+_NOT_THE_ONE = ("READONLY", "MOVED", "ASK", "UNBLOCKED")
+
+
+class Reply:
+    """What a script returned: the time on the engine's clock, and its own elements."""
+
+    __slots__ = ("now_ms", "values")
+
+    def __init__(self, now_ms: int, values: list[Any]) -> None:
+        self.now_ms = now_ms
+        self.values = values
+
+
+class Partition:
+    """Calls scripts. `clock` None: the server's own time counts; tests give another.
+
+    `rollbacks` counts how often the server was found to have forgotten acknowledged writes.
+    """
+
+    def __init__(self, route: Route, root: str, clock: Clock | None, crash: Any = None) -> None:
+        self.root = root
+        self.route = route
+        self.rollbacks = 0
+        self._clock = clock
+        self._crash = crash
+        self._nonces = itertools.count(1)
+        self._writes = 0
+
+    async def call(self, name: str, *args: Arg, repeat: bool = True, wait: tuple[int, int] | None = None) -> Reply:
+        """Run a script on this partition.
+
+        Args:
+            repeat: whether to run it again after a lost reply, since a second run answers as the first did.
+            wait: replicas that must have the write before it counts, and how many ms that may take.
+
+        Raises EngineUnavailable: nothing happened; OutcomeUnknown: it may have.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + PATIENCE_S
+        sent = False
+        while True:
+            try:
+                link = await self.route.link(deadline_s)
+                return await self._run(link, SCRIPTS[name], args, wait)
+            except LinkDown as error:
+                if error.sent and not sent:
+                    sent = True
+                    deadline_s = loop.time() + RESOLVE_S
+                if sent and not repeat:
+                    raise OutcomeUnknown(f"the reply to {name} was lost: {error}") from error
+            except _NotNow as error:
+                if loop.time() + AGAIN_S > deadline_s:
+                    raise _failure(name, str(error), sent) from error
+                await asyncio.sleep(AGAIN_S)
+            except EngineUnavailable as error:
+                raise _failure(name, error.detail, sent) from error
+
+    async def _run(self, link: Link, script: Script, args: tuple[Arg, ...], wait: tuple[int, int] | None) -> Reply:
+        nonce = str(next(self._nonces))
+        now_ms = 0 if self._clock is None else self._clock.now_ms()
+        tail = (1, self.root, nonce, now_ms, *args)
+        if self._crash is not None:
+            self._crash("pre_script", script.name)
+        reply = await link.do("EVALSHA", script.sha, *tail)
+        if isinstance(reply, Refused) and str(reply).startswith("NOSCRIPT"):
+            reply = await link.do("EVAL", script.text, *tail)
+        if self._crash is not None:
+            self._crash("post_script", script.name)
+        if isinstance(reply, Refused):
+            raise self._judge(link, script.name, reply)
+        if reply[0] != nonce:
+            link.close("a reply came to another call")
+            raise LinkDown("a reply came to another call", sent=True)
+        self._check_writes(link, int(reply[1]))
+        if wait is not None:
+            await self._replicated(link, *wait)
+        return Reply(int(reply[2]), reply[3:])
+
+    async def _replicated(self, link: Link, replicas: int, timeout_ms: int) -> None:
+        reached = await link.do("WAIT", replicas, timeout_ms, patience_s=timeout_ms / 1000 + 5)
+        if isinstance(reached, Refused) or reached < replicas:
+            raise OutcomeUnknown(f"it is stored, but {reached} of {replicas} replicas have it so far")
+
+    def _judge(self, link: Link, name: str, refusal: Refused) -> Exception:
+        """What the server's own error means for the call."""
+        text = str(refusal)
+        if text.startswith(_NOT_THE_ONE):
+            self.route.lost(link, text)
+            return _NotNow(text)
+        if text.startswith(_NOT_READY):
+            return _NotNow(text)
+        if "user_script" in text or "Lua" in text:
+            log.error("script %s failed: %s", name, text)
+            return OutcomeUnknown(f"script {name} failed: {text}")
+        return EngineUnavailable(f"the server refused {name}: {text}")
+
+    def _check_writes(self, link: Link, writes: int) -> None:
+        """A server that counts fewer writes than it has acknowledged to us was set back to an older state."""
+        if writes >= self._writes:
+            self._writes = writes
+            return
+        self.rollbacks += 1
+        log.critical(
+            "acked_data_may_be_lost: %s acknowledged %d writes and knows of %d: it was set back to an older state, or "
+            "another server took its place",
+            link.node,
+            self._writes,
+            writes,
+        )
+        self._writes = writes
+
+
+class _NotNow(Exception):
+    """The server did not do it, and may soon."""
+
+
+def _failure(name: str, reason: str, sent: bool) -> EngineUnavailable:
+    if sent:
+        return OutcomeUnknown(f"the reply to {name} was lost: {reason}")
+    return EngineUnavailable(reason)

@@ -1,0 +1,35 @@
+"""The Lua scripts, each behind what all share. Sent by their hash: two versions live side by side in a deploy."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import NamedTuple
+
+__all__ = ["SCRIPTS", "Script"]
+
+_FOLDER = files("ropeway.engines.redis") / "lua"
+_COMMON = "common.lua"
+
+
+class Script(NamedTuple):
+    """A script's text as the server runs it, and its hash."""
+
+    name: str
+    text: str
+    sha: str
+
+
+def _load(name: str) -> Script:
+    """The shebang, with its flags, must stay the first line of all."""
+    shebang, _, body = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8").partition("\n")
+    text = f"{shebang}\n{(_FOLDER / _COMMON).read_text(encoding='utf-8')}\n{body}"
+    return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the server's own choice
+
+
+SCRIPTS = {
+    name: _load(name)
+    for name in sorted(entry.name.removesuffix(".lua") for entry in _FOLDER.iterdir() if entry.name.endswith(".lua"))
+    if name + ".lua" != _COMMON
+}
+"""Every script by its name."""

@@ -1,0 +1,98 @@
+"""Submit and retry: jobs as the script takes them, and what it answers as receipts and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable, QueueFull, TooManyQueued
+from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt, job_of
+from ropeway.engines.base import Refusal
+from ropeway.engines.redis.link import Arg
+from ropeway.engines.redis.partition import Partition
+from ropeway.engines.redis.rows import job_from, keeps, options_text
+
+__all__ = ["again", "size", "submit"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def submit(partition: Partition, jobs: Sequence[NewJob], wait: tuple[int, int] | None) -> list[Receipt | Refusal]:
+    """`Submission.submit`, of at most as many jobs as one script may take."""
+    args: list[Arg] = [CLAIM_MS]
+    for job in jobs:
+        args += _arguments(job)
+    reply = await partition.call("submit", *args, wait=wait)
+    answers = reply.values
+    return [_answer(job, answers[2 * n], int(answers[2 * n + 1]), reply.now_ms) for n, job in enumerate(jobs)]
+
+
+def size(job: NewJob) -> int:
+    """About the bytes that a job takes in a script's arguments."""
+    return len(job.input) + 200
+
+
+def again(job: Job | None, new_id: str) -> NewJob | JobNotFound | JobNotRetryable:
+    """The job that runs a terminal one again."""
+    if job is None:
+        return JobNotFound()
+    if not job.state.terminal:
+        return JobNotRetryable(f"{job.id} is {job.state}; only a job that has ended can be retried")
+    return NewJob(
+        new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job.id
+    )
+
+
+def _arguments(job: NewJob) -> tuple[Arg, ...]:
+    options = job.options
+    keep, failed_keep = keeps(options)
+    return (
+        job.id,
+        job.queue,
+        job.tenant,
+        job.task,
+        int(job.priority),
+        repr(options.cost),
+        job.input,
+        options_text(options),
+        keep,
+        failed_keep,
+        _rest(job),
+    )
+
+
+def _rest(job: NewJob) -> str:
+    """What few jobs have."""
+    rest: dict[str, Any] = {}
+    if job.delay_ms > 0:
+        rest["delay"] = job.delay_ms
+    if job.options.queue_timeout_s is not None:
+        rest["wait"] = round(job.options.queue_timeout_s * 1000)
+    if job.retry_of is not None:
+        rest["retry_of"] = job.retry_of
+    if job.idempotency_key is not None:
+        rest["key"] = job.idempotency_key
+        rest["fingerprint"] = job.fingerprint
+    return _encode(rest).decode() if rest else ""
+
+
+def _answer(new: NewJob, answer: Any, depth: int, now_ms: int) -> Receipt | Refusal:
+    if isinstance(answer, list):
+        fields = dict(zip(answer[::2], answer[1::2], strict=True))
+        stored = job_from(fields["id"], answer)
+        assert stored is not None
+        return Receipt(stored.job, replayed=True, depth=depth)
+    match answer:
+        case "own":
+            return TooManyQueued(new.queue, depth)
+        case "full":
+            return QueueFull(new.queue, depth)
+        case "reused":
+            return IdempotencyKeyReused()
+        case "gone":
+            return IdempotencyKeyReused("the job that this idempotency key made is gone")
+        case "taken":
+            return IdempotencyKeyReused("this job id is taken")
+    return Receipt(job_of(new, float(answer), now_ms), depth=depth)
