@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from handover import HandedOver
 
+from ropeway.domain.change import committed
 from ropeway.domain.errors import LeaseLost
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job
@@ -23,6 +24,7 @@ from ropeway.domain.lease import (
 )
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import terminal_event
+from ropeway.domain.retry import Retry
 from ropeway.engines.memory.store import Session
 
 __all__ = [
@@ -96,7 +98,7 @@ class CommitWhenQueued(HandedOver):
         if job is not None and job.state is State.queued and job.runs and outcome.kind == "succeeded":
             running = msgspec.structs.replace(job, state=State.running)
             self._store.line(job.queue).count(job.tenant, job.state, State.running)
-            return self._store.finish(running, State.succeeded, now, output=outcome.output).state
+            return self._store.apply(running, committed(running, outcome, now)).state
         return super()._commit(lease, outcome, now)
 
 
@@ -112,11 +114,11 @@ class BatchSharesOutput(HandedOver):
 class RepeatSucceeds(HandedOver):
     """A repeated commit of any kind is answered as if it had just succeeded."""
 
-    def _repeated(self, lease: Lease, outcome: Outcome) -> State | LeaseLost:
+    def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
         job = self._store.jobs.get(lease.job_id)
-        if job is None or job.token != lease.token:
-            return LeaseLost()
-        return State.succeeded
+        if job is not None and job.token == lease.token and job.state is not State.running:
+            return State.succeeded
+        return super()._commit(lease, outcome, now)
 
 
 class LeaseIsTwoSteps(HandedOver):
@@ -161,9 +163,13 @@ class RetriesNeverSpent(HandedOver):
 
     def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
         job = self._held(lease)
-        if job is not None and outcome.kind == "retry" and job.cancel_requested_at_ms is None:
-            return self._run_again(job, outcome, now).state
-        return super()._commit(lease, outcome, now)
+        if job is None or outcome.kind != "retry":
+            return super()._commit(lease, outcome, now)
+        endless = msgspec.structs.replace(job.options, retry=Retry(max_attempts=1000))
+        self._store.jobs[job.id] = msgspec.structs.replace(job, options=endless)
+        state = super()._commit(lease, outcome, now)
+        self._store.jobs[job.id] = msgspec.structs.replace(self._store.jobs[job.id], options=job.options)
+        return state
 
 
 class AttemptTooFew(HandedOver):
@@ -189,12 +195,12 @@ class PoisonLoops(HandedOver):
 class ReleaseLosesJob(HandedOver):
     """A drained job is marked as queued and put in no line."""
 
-    def _run_again(self, job: Job, outcome: Outcome, now: int) -> Job:
-        again = super()._run_again(job, outcome, now)
-        if outcome.kind == "release":
-            line = self._store.line(job.queue)
-            line._heap = [entry for entry in line._heap if entry[2] != job.id]
-        return again
+    def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
+        state = super()._commit(lease, outcome, now)
+        if outcome.kind == "release" and state is State.queued:
+            line = self._store.line(self._store.jobs[lease.job_id].queue)
+            line._heap = [entry for entry in line._heap if entry[2] != lease.job_id]
+        return state
 
 
 class RescueOfLiveSession(HandedOver):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from handover import HandedOver
 
+from ropeway.domain.change import promoted
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import QueueFull, TooManyQueued
 from ropeway.domain.ids import RandomBytes
@@ -178,7 +179,7 @@ class PromotesEarly(HandedOver):
     async def promote(self, limit: int) -> Promotion:
         for job in tuple(self._store.jobs.values()):
             if job.state is State.scheduled and (job.run_at_ms or 0) - 200 <= self._now():
-                self._store.move(job, State.queued, run_at_ms=None)
+                self._store.apply(job, promoted(job))
         return await super().promote(limit)
 
 

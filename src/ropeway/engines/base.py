@@ -186,7 +186,10 @@ class Reading(Protocol):
     async def workers(self) -> list[WorkerCard]: ...
 
     def listen(self, *topics: str) -> Listener:
-        """Hints on topics (see `engines.hints`): never truth; a lost hint costs latency, not a job."""
+        """Hints on topics (see `engines.hints`): never truth; a lost hint costs latency, not a job.
+
+        Listen, look, wait: what happens after a look through this engine ends the wait.
+        """
         ...
 
 

@@ -15,9 +15,7 @@ from sqlite_support import PATIENCE_S, SESSION, TENANT, add, announce, as_, leas
 
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.event import START
-from ropeway.domain.ids import system_random
 from ropeway.domain.job import DEFAULT_OPTIONS, Job, JobOptions, JobQuery, Receipt
-from ropeway.domain.lifecycle import State
 from ropeway.engines.sqlite import (
     SqliteEngine,
     SqliteOptions,
@@ -28,8 +26,6 @@ from ropeway.engines.sqlite import (
     statements,
     wake,
 )
-from ropeway.engines.sqlite.moving import Moving
-from ropeway.engines.sqlite.transaction import Transaction
 
 
 async def test_inputs_of_every_size_come_back_whole(tmp_path: Path) -> None:
@@ -73,18 +69,6 @@ def test_options_are_stored_once_decoded_once() -> None:
     assert rows.options_from(text) is rows.options_from(text)
     many = [JobOptions(timeout_s=number) for number in range(2000)]
     assert [rows.options_from(rows.options_text(options)) for options in many] == many
-
-
-def test_a_state_has_no_other_way_than_the_table(tmp_path: Path) -> None:
-    """A move that the state table does not have is a fault in this package, and stops the transaction."""
-    db = connection.open_writer(tmp_path / "jobs.db", SqliteOptions())
-    job = Job(
-        "job_1", TENANT, "q", "t", "{}", DEFAULT_OPTIONS, rank=0.0, priority=new(1).priority, state=State.succeeded,
-        version=1, attempt=1, crashes=0, runs=1, epoch=1, seq=1, started_epoch=1, created_at_ms=1,
-    )  # fmt: skip
-    with pytest.raises(AssertionError, match="no arrow from succeeded to queued"):
-        Moving(Transaction(db, 1, system_random), [job]).move(job, State.queued)
-    db.close()
 
 
 def test_a_failed_migration_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

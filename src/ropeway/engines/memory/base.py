@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from ropeway.domain.change import overdue
 from ropeway.domain.clock import Clock, SystemClock
-from ropeway.domain.errors import EngineUnavailable, JobError
+from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import Job
-from ropeway.domain.lifecycle import State
 from ropeway.engines.memory.store import Store
 
-__all__ = ["Role", "to_json"]
+__all__ = ["Role"]
 
 
 class Role:
@@ -32,10 +30,5 @@ class Role:
         """Fail a queued job that waited longer than it may."""
         if job.queue_deadline_ms is None or job.queue_deadline_ms > now:
             return False
-        error = JobError("queue_timeout", f"not started within {job.options.queue_timeout_s:g} s")
-        self._store.finish(job, State.failed, now, error=to_json(error))
+        self._store.apply(job, overdue(job, now))
         return True
-
-
-def to_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ropeway.domain.change import Change, committed, repeated
 from ropeway.domain.errors import (
     LeaseLost,
 )
@@ -30,8 +31,6 @@ from ropeway.engines.memory.base import Role
 from ropeway.engines.memory.store import Session
 
 __all__ = ["ExecutionRole"]
-
-_ENDS = {"succeeded": State.succeeded, "failed": State.failed, "cancelled": State.cancelled}
 
 
 class ExecutionRole(Role):
@@ -92,9 +91,10 @@ class ExecutionRole(Role):
 
     def _assign(self, job: Job, session: Session, request: LeaseRequest, now: int) -> Assignment:
         epoch = next_epoch(job.epoch, now)
-        job = self._store.move(
+        running = msgspec.structs.replace(
             job,
-            State.running,
+            state=State.running,
+            version=job.version + 1,
             attempt=job.attempt + 1,
             runs=job.runs + 1,
             epoch=epoch,
@@ -109,6 +109,7 @@ class ExecutionRole(Role):
             last_outcome=None,
             progress=None,
         )
+        job = self._store.apply(job, Change(running))
         session.held.add(job.id)
         return Assignment(
             lease=Lease(job.id, epoch, job.token or ""),
@@ -151,35 +152,5 @@ class ExecutionRole(Role):
     def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
         job = self._held(lease)
         if job is None:
-            return self._repeated(lease, outcome)
-        kept = {"last_outcome": outcome.kind, "output": outcome.output, "error": outcome.error}
-        if outcome.usage is not None:
-            kept["usage"] = outcome.usage
-        if job.cancel_requested_at_ms is not None:
-            return self._store.finish(job, State.cancelled, now, **{**kept, "error": None}).state
-        if outcome.kind in _ENDS:
-            return self._store.finish(job, _ENDS[outcome.kind], now, **kept).state
-        if outcome.kind == "retry" and job.attempts_spent:
-            return self._store.finish(job, State.failed, now, **kept).state
-        return self._run_again(job, outcome, now).state
-
-    def _run_again(self, job: Job, outcome: Outcome, now: int) -> Job:
-        """Back in line after a failure, in `delay_ms`, or after a drain, the attempt given back."""
-        released = outcome.kind == "release"
-        return self._store.again(
-            job,
-            "released" if released else "retry",
-            now,
-            Cursor(job.epoch, job.seq),
-            outcome.error,
-            outcome.delay_ms,
-            attempt=job.attempt - 1 if released else job.attempt,
-            last_outcome=outcome.kind,
-        )
-
-    def _repeated(self, lease: Lease, outcome: Outcome) -> State | LeaseLost:
-        """The state that the holder's earlier commit led to, when this is its repeat."""
-        job = self._store.jobs.get(lease.job_id)
-        if job is None or job.token != lease.token or job.last_outcome != outcome.kind:
-            return LeaseLost()
-        return job.state
+            return repeated(self._store.jobs.get(lease.job_id), lease, outcome)
+        return self._store.apply(job, committed(job, outcome, now)).state

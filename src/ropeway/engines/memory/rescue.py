@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from ropeway.domain.errors import (
-    JobError,
-)
-from ropeway.domain.event import Cursor
+from ropeway.domain.change import worker_lost
 from ropeway.domain.job import Job
-from ropeway.domain.lease import (
-    next_epoch,
-)
-from ropeway.domain.lifecycle import State
-from ropeway.engines.memory.base import Role, to_json
+from ropeway.engines.memory.base import Role
 
 __all__ = ["RescueRole"]
-
-_WORKER_LOST = JobError("worker_lost", "the worker that ran this job was lost")
 
 
 class RescueRole(Role):
@@ -42,22 +31,4 @@ class RescueRole(Role):
             self._rescue(self._store.jobs[job_id], now)
 
     def _rescue(self, job: Job, now: int) -> None:
-        """End the attempt of a lost worker under a new epoch, so that the old holder's writes come too late."""
-        epoch = next_epoch(job.epoch, now)
-        crashes = job.crashes + 1
-        fenced = {"token": None, "crashes": crashes}
-        if job.cancel_requested_at_ms is not None:
-            self._end_lost(job, State.cancelled, now, epoch, None, fenced)
-        elif crashes >= job.options.max_crashes:
-            error = msgspec.structs.replace(_WORKER_LOST, attempt=job.attempt)
-            self._end_lost(job, State.failed, now, epoch, to_json(error), fenced)
-        else:
-            error = msgspec.structs.replace(_WORKER_LOST, attempt=job.attempt, retryable=True)
-            self._store.again(job, "worker_lost", now, Cursor(epoch, 0), to_json(error), crashes=crashes, token=None)
-
-    def _end_lost(
-        self, job: Job, state: State, now: int, epoch: int, error: str | None, fenced: dict[str, int | None]
-    ) -> None:
-        """A lost attempt that ends its job: its opening is stored, since the terminal event stands in another epoch."""
-        self._store.keep_opening(job)
-        self._store.finish(job, state, now, epoch=epoch, seq=1, started_epoch=0, error=error, **fenced)
+        self._store.apply(job, worker_lost(job, now))

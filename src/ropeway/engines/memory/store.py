@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ropeway.domain.change import Change
 from ropeway.domain.event import (
     OUTPUT_DELTA,
     PROGRESS,
@@ -15,9 +16,8 @@ from ropeway.domain.event import (
     Cursor,
     Event,
 )
-from ropeway.domain.job import Job, NewJob, expiry_ms, job_of
-from ropeway.domain.lifecycle import WAITING, State, may_become
-from ropeway.domain.log import opening_events, retrying_event
+from ropeway.domain.job import Job, NewJob, job_of
+from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueuePolicy
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
@@ -46,7 +46,7 @@ class Session:
 
 
 class Store:
-    """Dicts and heaps. `move` is the only writer of a job's state: it checks the arrow, counts and hints."""
+    """Dicts and heaps. `apply` is the only writer of a job's state: it counts and hints."""
 
     def __init__(self) -> None:
         self.board = Board()
@@ -97,58 +97,22 @@ class Store:
         self._settle(job)
         return job
 
-    def move(self, job: Job, new: State, **changes: Any) -> Job:
-        """Take a job from its state to `new`, with these fields changed."""
-        if not may_become(job.state, new):
-            raise AssertionError(f"no arrow from {job.state} to {new} ({job.id})")
-        moved = msgspec.structs.replace(job, state=new, version=job.version + 1, **changes)
-        self.jobs[job.id] = moved
-        self.line(job.queue).count(job.tenant, job.state, new)
-        if job.state is State.running and job.session is not None and job.session in self.sessions:
-            self.sessions[job.session].held.discard(job.id)
-        self._settle(moved)
-        return moved
-
-    def finish(self, job: Job, new: State, now_ms: int, **changes: Any) -> Job:
-        """Take a job to a terminal state, writing its last event."""
-        changes.setdefault("seq", job.seq + 1)
-        return self.move(
-            job,
-            new,
-            finished_at_ms=now_ms,
-            expires_at_ms=expiry_ms(job.options, new, now_ms),
-            run_at_ms=None,
-            session=None,
-            **changes,
-        )
-
-    def again(
-        self, job: Job, reason: str, now_ms: int, cursor: Cursor, error: str | None, delay_ms: int = 0, **changes: Any
-    ) -> Job:
-        """End an attempt and not the job: its opening events are stored, then why it is to run again, and when."""
-        run_at_ms = now_ms + delay_ms if delay_ms > 0 else None
-        self.keep_opening(job)
-        self.events[job.id].append(retrying_event(job, cursor, now_ms, reason, run_at_ms, error))
-        return self.move(
-            job,
-            State.queued if run_at_ms is None else State.scheduled,
-            epoch=cursor.epoch,
-            seq=cursor.seq + 1,
-            started_epoch=0,
-            started_at_ms=None,
-            first_output_at_ms=None,
-            run_at_ms=run_at_ms,
-            worker=None,
-            session=None,
-            error=error,
-            **changes,
-        )
-
-    def keep_opening(self, job: Job) -> None:
-        """Store the opening events of a job's attempt: its row is about to tell of something else."""
-        log = self.events.setdefault(job.id, [])
-        log += opening_events(job)
-        log.sort(key=lambda event: event.cursor)
+    def apply(self, old: Job, change: Change) -> Job:
+        """Write what became of a job: the only writer of a job's state. It counts and hints."""
+        job = change.job
+        if change.events:
+            log = self.events.setdefault(job.id, [])
+            log += change.events
+            log.sort(key=lambda event: event.cursor)
+        self.jobs[job.id] = job
+        if job.state is old.state:
+            self.board.fire((f"job:{job.id}",))
+            return job
+        self.line(job.queue).count(job.tenant, old.state, job.state)
+        if old.state is State.running and old.session is not None and old.session in self.sessions:
+            self.sessions[old.session].held.discard(job.id)
+        self._settle(job)
+        return job
 
     def write(self, job: Job, drafts: tuple[tuple[str, str], ...], now_ms: int) -> Job:
         """Add events to a running job's log, and to its row what they tell."""

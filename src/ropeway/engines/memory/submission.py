@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
+from ropeway.domain.change import asked_to_stop
 from ropeway.domain.errors import (
     IdempotencyKeyReused,
     JobLive,
@@ -13,7 +12,6 @@ from ropeway.domain.errors import (
     JobNotRetryable,
 )
 from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt
-from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.engines.base import Refusal
 from ropeway.engines.memory.base import Role
@@ -92,12 +90,9 @@ class SubmissionRole(Role):
             return JobNotFound()
         if job.state.terminal or job.cancel_requested_at_ms is not None:
             return job
-        asked = msgspec.structs.replace(job, cancel_requested_at_ms=now, cancel_reason=reason)
-        if job.state is not State.running:
-            return self._store.finish(asked, State.cancelled, now)
-        asked = msgspec.structs.replace(asked, version=job.version + 1)
-        self._store.jobs[job_id] = asked
-        self._store.board.fire((f"job:{job_id}", f"worker:{job.session}"))
+        asked = self._store.apply(job, asked_to_stop(job, reason, now))
+        if not asked.state.terminal:
+            self._store.board.fire((f"worker:{job.session}",))
         return asked
 
     def _retry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ropeway.domain.change import promoted
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Promotion
 from ropeway.engines.memory.base import Role
@@ -20,7 +21,7 @@ class UpkeepRole(Role):
             if job is None:
                 continue
             if job.state is State.scheduled and job.run_at_ms is not None and job.run_at_ms <= now:
-                self._store.move(job, State.queued, run_at_ms=None)
+                self._store.apply(job, promoted(job))
                 moved += 1
             elif job.state is State.queued:
                 moved += self._expire(job, now)

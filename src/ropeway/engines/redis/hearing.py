@@ -112,12 +112,17 @@ class Hearing:
             self._board.fire((push[1][len(self._channel) :],))
 
     def joined(self, topic: str) -> None:
-        if self._link is not None and _is_told(topic):
-            self._link.tell("SSUBSCRIBE", self._channel + topic)
+        """Somebody listens. What is read over the same link afterwards is read when the subscription stands."""
+        self._say("SSUBSCRIBE", topic)
 
     def left(self, topic: str) -> None:
-        if self._link is not None and _is_told(topic):
-            self._link.tell("SUNSUBSCRIBE", self._channel + topic)
+        """Nobody listens any more."""
+        self._say("SUNSUBSCRIBE", topic)
+
+    def _say(self, command: str, topic: str) -> None:
+        link = self._route.current
+        if link is not None and _is_told(topic):
+            link.tell(command, self._channel + topic)
 
     async def _subscribe(self) -> None:
         """Keep the route's link subscribed to what is listened to; what a new link may have missed is looked at."""

@@ -14,7 +14,7 @@ from ropeway.domain.errors import EngineUnavailable
 from ropeway.engines.redis.address import Address, Node
 from ropeway.engines.redis.link import Link, LinkDown, Push, Refused
 
-__all__ = ["Route", "Unsafe", "root_of", "slot_of"]
+__all__ = ["Route", "Unreachable", "Unsafe", "root_of", "slot_of"]
 
 log = logging.getLogger("ropeway.engine")
 
@@ -22,7 +22,11 @@ SLOTS = 16_384
 FIRST_WAIT_S, LAST_WAIT_S = 0.01, 1.0
 
 
-class Unsafe(EngineUnavailable):
+class Unreachable(EngineUnavailable):
+    """No server was reached in time; nothing was sent."""
+
+
+class Unsafe(Unreachable):
     """The server was reached, and must not be used as it is."""
 
 
@@ -45,7 +49,11 @@ def _tag(partition: int, salt: int) -> str:
 
 
 class Route:
-    """Leads to one partition's server. `prove` looks at each new link before it is used, and may raise Unsafe."""
+    """Leads to one partition's server.
+
+    `prove` looks at each new link before it is used, and may raise Unsafe. A link that was lost is made again by one
+    task for all who wait, which goes on when they have given up. `lost_at_s`: when a server was last found to be lost.
+    """
 
     def __init__(
         self,
@@ -63,7 +71,7 @@ class Route:
         self._prove = prove
         self._on_push = on_push
         self._link: Link | None = None
-        self._lock = asyncio.Lock()
+        self._making: asyncio.Task[Link] | None = None
         self._reason = "not connected yet"
         self._shut = False
         self._nodes = list(address.nodes)  # of a cluster: those that were met, too
@@ -73,11 +81,31 @@ class Route:
         link = self._link
         if link is not None and link.is_open:
             return link
-        try:
-            async with asyncio.timeout_at(deadline_s), self._lock:
-                return await self._reconnect()
-        except TimeoutError:
-            raise EngineUnavailable(f"{self._address.masked} is not to be reached: {self._reason}") from None
+        if self._shut:
+            raise EngineUnavailable("the engine is shut")
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._make())
+            self._making.add_done_callback(_look_at)
+        making = self._making
+        await asyncio.wait({making}, timeout=max(deadline_s - asyncio.get_running_loop().time(), 0))
+        if not making.done():
+            raise Unreachable(f"{self._address.masked} is not to be reached: {self._reason}")
+        if making.cancelled():
+            raise EngineUnavailable("the engine is shut")
+        error = making.exception()
+        if isinstance(error, EngineUnavailable):
+            raise type(error)(error.detail) from error  # one for each caller: a traceback belongs to one
+        return making.result()
+
+    @property
+    def current(self) -> Link | None:
+        """The link that was used last; it may be closed."""
+        return self._link
+
+    @property
+    def node(self) -> Node | None:
+        """The server that the last link led to."""
+        return None if self._link is None else self._link.node
 
     async def extra(self, on_push: Push | None = None) -> Link:
         """Another link to the same server, for calls that block. Raises LinkDown or Refused."""
@@ -87,26 +115,31 @@ class Route:
         """This link leads to a server that is not the right one any more."""
         link.close(reason)
 
+    def stalled(self) -> None:
+        """The server was found to have stood still: for those who count from its last loss, it was away."""
+        self.lost_at_s = asyncio.get_running_loop().time()
+
     async def shut(self) -> None:
         self._shut = True
+        if self._making is not None:
+            self._making.cancel()
+            await asyncio.wait({self._making})
         if self._link is not None:
             self._link.close("the engine is shut")
 
-    async def _reconnect(self) -> Link:
-        """Try until there is a link: the caller's deadline ends it."""
-        if self._link is not None and self._link.is_open:
-            return self._link  # another caller made it while we waited
+    async def _make(self) -> Link:
+        """Try until there is a link, or a server that must not be used."""
         if self._link is not None:
-            self.lost_at_s = asyncio.get_running_loop().time()
+            self._reason = self._link.reason
+            self.stalled()
         wait_s = FIRST_WAIT_S
-        while not self._shut:
+        while True:
             try:
                 return await self._connect()
             except (LinkDown, Refused) as error:
                 self._reason = str(error)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - to come apart, not to be secret
             wait_s = min(wait_s * 2, LAST_WAIT_S)
-        raise EngineUnavailable("the engine is shut")
 
     async def _connect(self) -> Link:
         link = await Link.connect(await self._find(), self._address, self._tls, self._on_push)
@@ -116,6 +149,8 @@ class Route:
         except BaseException:
             link.close("not used")
             raise
+        if self._link is not None:
+            self.stalled()  # it was away until now
         self._link = link
         self.connects += 1
         return link
@@ -152,3 +187,9 @@ class Route:
         owners = [(first, last, Node(owner[0] or link.node.host, owner[1])) for first, last, owner, *_ in shards]
         self._nodes = list(dict.fromkeys([*(node for _, _, node in owners), *self._address.nodes]))
         return next((node for first, last, node in owners if first <= self._slot <= last), None)
+
+
+def _look_at(making: asyncio.Task[Link]) -> None:
+    """Who waited may have given up: what went wrong is known all the same."""
+    if not making.cancelled():
+        making.exception()

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from ropeway.domain.change import ENDS, committed, repeated
 from ropeway.domain.errors import LeaseLost
-from ropeway.domain.event import Cursor
-from ropeway.domain.job import Job, expiry_ms
-from ropeway.domain.lease import Commit, Lease, Outcome
+from ropeway.domain.job import expiry_ms
+from ropeway.domain.lease import Commit, Outcome
 from ropeway.domain.lifecycle import State
 from ropeway.engines.sqlite.moving import Moving, load
 from ropeway.engines.sqlite.rows import options_from
@@ -20,8 +20,6 @@ from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
 __all__ = ["commit"]
-
-_ENDS = {"succeeded": State.succeeded, "failed": State.failed, "cancelled": State.cancelled}
 
 _HELD = """
 SELECT json_group_array(json_array(
@@ -73,7 +71,7 @@ def _end_of(row: _Row | None, commit: Commit) -> State | None:
     """The state that a held lease's commit plainly ends its job in; None for every other case."""
     if row is None or row.state != CODES[State.running] or row.token != commit.lease.token:
         return None
-    return State.cancelled if row.cancel_requested else _ENDS.get(commit.outcome.kind)
+    return State.cancelled if row.cancel_requested else ENDS.get(commit.outcome.kind)
 
 
 def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]]) -> None:
@@ -97,43 +95,13 @@ def _move(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
     if not batch:
         return []
     moving = Moving(tx, load(tx, {commit.lease.job_id for commit in batch}))
-    answers = [_commit(moving, commit.lease, commit.outcome) for commit in batch]
+    answers = [_commit(tx, moving, commit) for commit in batch]
     moving.save()
     return answers
 
 
-def _commit(moving: Moving, lease: Lease, outcome: Outcome) -> State | LeaseLost:
-    job = moving.jobs.get(lease.job_id)
-    if job is None or job.state is not State.running or job.token != lease.token:
-        return _repeated(job, lease, outcome)
-    kept: dict[str, Any] = {"last_outcome": outcome.kind, "output": outcome.output, "error": outcome.error}
-    if outcome.usage is not None:
-        kept["usage"] = outcome.usage
-    if job.cancel_requested_at_ms is not None:
-        return moving.finish(job, State.cancelled, **{**kept, "error": None}).state
-    if outcome.kind in _ENDS:
-        return moving.finish(job, _ENDS[outcome.kind], **kept).state
-    if outcome.kind == "retry" and job.attempts_spent:
-        return moving.finish(job, State.failed, **kept).state
-    return _run_again(moving, job, outcome).state
-
-
-def _run_again(moving: Moving, job: Job, outcome: Outcome) -> Job:
-    """Back in line after a failure, in `delay_ms`, or after a drain, the attempt given back."""
-    released = outcome.kind == "release"
-    return moving.again(
-        job,
-        "released" if released else "retry",
-        Cursor(job.epoch, job.seq),
-        outcome.error,
-        outcome.delay_ms,
-        attempt=job.attempt - 1 if released else job.attempt,
-        last_outcome=outcome.kind,
-    )
-
-
-def _repeated(job: Job | None, lease: Lease, outcome: Outcome) -> State | LeaseLost:
-    """The state that the holder's earlier commit led to, when this is its repeat."""
-    if job is None or job.token != lease.token or job.last_outcome != outcome.kind:
-        return LeaseLost()
-    return job.state
+def _commit(tx: Transaction, moving: Moving, each: Commit) -> State | LeaseLost:
+    job = moving.jobs.get(each.lease.job_id)
+    if job is None or job.state is not State.running or job.token != each.lease.token:
+        return repeated(job, each.lease, each.outcome)
+    return moving.apply(job, committed(job, each.outcome, tx.now_ms)).state

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from ropeway.domain.change import asked_to_stop
 from ropeway.domain.errors import JobLive, JobNotFound
 from ropeway.domain.job import Job
-from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.engines.sqlite.moving import Moving, load_with_inputs
 from ropeway.engines.sqlite.schema import STATES
@@ -86,11 +86,10 @@ def _cancel(tx: Transaction, moving: Moving, wish: Cancel) -> Job | JobNotFound:
         return JobNotFound()
     if job.state.terminal or job.cancel_requested_at_ms is not None:
         return job
-    asked = msgspec.structs.replace(job, cancel_requested_at_ms=tx.now_ms, cancel_reason=wish.reason)
-    if job.state is not State.running:
-        return moving.finish(asked, State.cancelled)
-    tx.topics.worker(job.session)
-    return moving.put(msgspec.structs.replace(asked, version=job.version + 1))
+    asked = moving.apply(job, asked_to_stop(job, wish.reason, tx.now_ms))
+    if not asked.state.terminal:
+        tx.topics.worker(job.session)
+    return asked
 
 
 def purge(tx: Transaction, wishes: Sequence[Purge]) -> list[JobNotFound | JobLive | None]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ropeway.domain.errors import JobError
+from ropeway.domain.change import overdue
 from ropeway.domain.ids import LEASE_TOKEN_BYTES
 from ropeway.domain.job import Job
 from ropeway.domain.lease import Assignment, Lease, LeaseRequest, next_epoch
@@ -19,7 +19,6 @@ from ropeway.domain.rank import BAND_WIDTH
 from ropeway.engines.sqlite.moving import Moving, load
 from ropeway.engines.sqlite.rows import EMPTY_INPUT, INPUT, input_of, options_from
 from ropeway.engines.sqlite.schema import CODES
-from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
 __all__ = ["fail_late", "lease"]
@@ -100,8 +99,7 @@ def fail_late(tx: Transaction, jobs: Sequence[Job]) -> None:
     """Fail queued jobs that waited longer than they may."""
     moving = Moving(tx, jobs)
     for job in jobs:
-        error = JobError("queue_timeout", f"not started within {job.options.queue_timeout_s:g} s")
-        moving.finish(job, State.failed, error=encode_text(error))
+        moving.apply(job, overdue(job, tx.now_ms))
     moving.save()
 
 

@@ -1,4 +1,4 @@
-"""The one way to change jobs that does not hurry: whole rows are read, changed as in the memory engine, written back.
+"""The one way to change jobs that does not hurry: whole rows are read, changed, written back.
 
 The hot changes (submit, lease, append, the plain commit) have statements of their own; everything else comes here.
 """
@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
-from ropeway.domain.event import Cursor, Event
-from ropeway.domain.job import Job, expiry_ms
-from ropeway.domain.lifecycle import WAITING, State, may_become
-from ropeway.domain.log import opening_events, retrying_event
+from ropeway.domain.change import Change
+from ropeway.domain.event import Event
+from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import WAITING, State
 from ropeway.engines.sqlite.rows import JOB, JOB_BARE, decode_jobs, with_input
 from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.statements import encode_text
@@ -84,7 +82,7 @@ def load_with_inputs(tx: Transaction, job_ids: Iterable[str]) -> list[Job]:
 
 
 class Moving:
-    """Jobs being changed. `move` is the only writer of a state: it checks the arrow, counts and hints. Then `save`."""
+    """Jobs being changed by the domain's rules. Then `save`."""
 
     def __init__(self, tx: Transaction, jobs: Iterable[Job]) -> None:
         self._tx = tx
@@ -97,59 +95,17 @@ class Moving:
         job = self.jobs.get(job_id)
         return job if job is not None and job.tenant == tenant else None
 
-    def put(self, job: Job) -> Job:
-        """Take this version of a job, whose state is as before."""
+    def apply(self, old: Job, change: Change) -> Job:
+        """Take what became of a job: the only writer of a state here. It counts and hints; `save` writes."""
+        job = change.job
+        self._events += change.events
         self.jobs[job.id] = job
         self._changed.add(job.id)
         self._tx.topics.jobs.add(job.id)
+        if job.state is not old.state:
+            self._tx.ledger.count(job.queue, job.tenant, old.state, job.state)
+            self._hint(job)
         return job
-
-    def move(self, job: Job, new: State, **changes: Any) -> Job:
-        """Take a job from its state to `new`, with these fields changed."""
-        if not may_become(job.state, new):
-            raise AssertionError(f"no arrow from {job.state} to {new} ({job.id})")
-        moved = msgspec.structs.replace(job, state=new, version=job.version + 1, **changes)
-        self._tx.ledger.count(job.queue, job.tenant, job.state, new)
-        self._hint(moved)
-        return self.put(moved)
-
-    def finish(self, job: Job, new: State, **changes: Any) -> Job:
-        """Take a job to a terminal state, writing its last event."""
-        now_ms = self._tx.now_ms
-        changes.setdefault("seq", job.seq + 1)
-        return self.move(
-            job,
-            new,
-            finished_at_ms=now_ms,
-            expires_at_ms=expiry_ms(job.options, new, now_ms),
-            run_at_ms=None,
-            session=None,
-            **changes,
-        )
-
-    def again(self, job: Job, reason: str, cursor: Cursor, error: str | None, delay_ms: int = 0, **changes: Any) -> Job:
-        """End an attempt and not the job: its opening events are stored, then why it is to run again, and when."""
-        run_at_ms = self._tx.now_ms + delay_ms if delay_ms > 0 else None
-        self.keep_opening(job)
-        self._events.append(retrying_event(job, cursor, self._tx.now_ms, reason, run_at_ms, error))
-        return self.move(
-            job,
-            State.queued if run_at_ms is None else State.scheduled,
-            epoch=cursor.epoch,
-            seq=cursor.seq + 1,
-            started_epoch=0,
-            started_at_ms=None,
-            first_output_at_ms=None,
-            run_at_ms=run_at_ms,
-            worker=None,
-            session=None,
-            error=error,
-            **changes,
-        )
-
-    def keep_opening(self, job: Job) -> None:
-        """Store the opening events of a job's attempt: its row is about to tell of something else."""
-        self._events += opening_events(job)
 
     def save(self) -> None:
         """Write the changed jobs and the new events."""

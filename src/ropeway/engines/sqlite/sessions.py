@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from ropeway.domain.errors import JobError
-from ropeway.domain.event import Cursor
-from ropeway.domain.job import Job
-from ropeway.domain.lease import Renewal, next_epoch
+from ropeway.domain.change import worker_lost
+from ropeway.domain.lease import Renewal
 from ropeway.domain.lifecycle import State
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.sqlite.moving import Moving
@@ -52,8 +50,6 @@ ON CONFLICT DO UPDATE SET card = excluded.card
 """
 
 _NO_LIMIT = -1
-
-_WORKER_LOST = JobError("worker_lost", "the worker that ran this job was lost")
 
 _decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_card = msgspec.json.Decoder(WorkerCard).decode
@@ -119,27 +115,6 @@ def _rescue(tx: Transaction, session: str, limit: int) -> int:
     """End the attempts that a session holds, at most so many; how many there were."""
     moving = Moving(tx, decode_jobs(tx.value(_HELD, session, limit)))
     for job in list(moving.jobs.values()):
-        _end_attempt(moving, job, tx.now_ms)
+        moving.apply(job, worker_lost(job, tx.now_ms))
     moving.save()
     return len(moving.jobs)
-
-
-def _end_attempt(moving: Moving, job: Job, now_ms: int) -> None:
-    """End the attempt of a lost worker under a new epoch, so that the old holder's writes come too late."""
-    epoch = next_epoch(job.epoch, now_ms)
-    crashes = job.crashes + 1
-    fenced: dict[str, Any] = {"token": None, "crashes": crashes}
-    if job.cancel_requested_at_ms is not None:
-        _end_lost(moving, job, State.cancelled, epoch, None, fenced)
-    elif crashes >= job.options.max_crashes:
-        error = msgspec.structs.replace(_WORKER_LOST, attempt=job.attempt)
-        _end_lost(moving, job, State.failed, epoch, encode_text(error), fenced)
-    else:
-        error = msgspec.structs.replace(_WORKER_LOST, attempt=job.attempt, retryable=True)
-        moving.again(job, "worker_lost", Cursor(epoch, 0), encode_text(error), **fenced)
-
-
-def _end_lost(moving: Moving, job: Job, state: State, epoch: int, error: str | None, fenced: dict[str, Any]) -> None:
-    """A lost attempt that ends its job: its opening is stored, since the terminal event stands in another epoch."""
-    moving.keep_opening(job)
-    moving.finish(job, state, epoch=epoch, seq=1, started_epoch=0, error=error, **fenced)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ropeway.domain.change import promoted
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Promotion
@@ -90,7 +91,7 @@ def _promote(tx: Transaction, limit: int) -> int:
 def _queue(tx: Transaction, jobs: Sequence[Job]) -> None:
     moving = Moving(tx, jobs)
     for job in jobs:
-        moving.move(job, State.queued, run_at_ms=None)
+        moving.apply(job, promoted(job))
     moving.save()
 
 

@@ -132,8 +132,9 @@ async def hints_reach_other_processes(bench: Bench) -> None:
 
 
 async def _assert_hinted(engine: Engine, topic: str, act: Callable[[], Awaitable[object]]) -> None:
-    """A listener on this topic that was there before is woken by the act."""
+    """A listener on this topic that was there before, and has looked since, is woken by the act."""
     with engine.listen(topic) as listener:
+        await engine.stats()
         await act()
         assert await listener.wait(PATIENCE_S) == {topic}, f"no hint on {topic}"
 
