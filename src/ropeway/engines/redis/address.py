@@ -7,7 +7,8 @@
     redis+cluster://host:7000,host:7001             ?partitions=3 spreads the jobs over its nodes
 
 Options, for all: `prefix` of every key (ropeway) · `durability`, the least that will do: disk, window (the default) or
-memory · `wait_replicas`, that each submit waits for, at most `wait_timeout_s` (1) · `timeout_s` (5) for one reply.
+memory · `wait_replicas`, that each submit waits for, at most `wait_timeout_s` (1) · `timeout_s` (5) for one reply ·
+`keep_bytes`, the most that ended jobs with a retention may come to (half of the server's maxmemory, if it has one).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _OPTIONS = frozenset(
         "cert",
         "db",
         "durability",
+        "keep_bytes",
         "key",
         "partitions",
         "prefix",
@@ -81,6 +83,7 @@ class Address(msgspec.Struct, frozen=True):
     wait_replicas: int = 0
     wait_timeout_s: float = 1.0
     timeout_s: float = 5.0
+    keep_bytes: int | None = None
 
     def __repr__(self) -> str:
         return f"Address({self.masked})"  # a struct's own would tell the password
@@ -147,6 +150,8 @@ def _checked(settings: dict[str, object], rest: list[str]) -> Address:
         raise _refusal(f"partitions are for clusters, 1 to {MAX_PARTITIONS}")
     if not address.prefix or not _PREFIX_CHARS.issuperset(address.prefix):
         raise _refusal("a prefix has letters, digits and _ - . : only")
+    if address.keep_bytes is not None and address.keep_bytes < 1:
+        raise _refusal("keep_bytes is above 0")
     if min(address.timeout_s, address.wait_timeout_s) <= 0 or address.wait_replicas < 0 or address.db < 0:
         raise _refusal("timeouts are above 0, wait_replicas and db not below it")
     return address

@@ -26,7 +26,7 @@ from ropeway.engines.hints import Listener
 from ropeway.engines.redis import reading, submitting, upkeep, working
 from ropeway.engines.redis.address import Address, parse
 from ropeway.engines.redis.claiming import submit_under_claim
-from ropeway.engines.redis.fleet import Failpoint, Fleet, Home
+from ropeway.engines.redis.fleet import PROVE_S, Failpoint, Fleet, Home
 from ropeway.engines.redis.lane import chunks
 from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.renewer import RedisRenewer, merged
@@ -46,7 +46,8 @@ _encode = msgspec.json.Encoder().encode
 class RedisEngine:
     """Jobs on a Redis or Valkey server, or spread over the partitions of a cluster.
 
-    The durability class is what the server proves (see `proof`). Use an engine in the loop that opened it.
+    The durability class is what the server proves (see `proof`), at the start and again every `prove_s` seconds. Use an
+    engine in the loop that opened it.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class RedisEngine:
         random: RandomBytes = system_random,
         *,
         failpoint: Failpoint | None = None,
+        prove_s: float = PROVE_S,
     ) -> None:
         self._address: Address = parse(url)
         self._clock = clock
         self._random = random
         self._failpoint = failpoint
+        self._prove_s = prove_s
         self._is_open = False
         self._turn = itertools.count()
 
@@ -77,7 +80,7 @@ class RedisEngine:
         """Reach every server and have it prove what it is. Raises EngineUnavailable, with what to do about it."""
         if self._is_open:
             return
-        self._fleet = Fleet(self._address, self._clock, self._failpoint)
+        self._fleet = Fleet(self._address, self._clock, self._failpoint, self._prove_s)
         await self._fleet.open()
         self._is_open = True
 
@@ -89,6 +92,9 @@ class RedisEngine:
     # -- Submission
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        if not jobs:
+            await self._everywhere(lambda partition: partition.call("room"))
+            return []
         keyed = [job for job in jobs if self._is_apart(job)]
         if not keyed:
             return await self._spread(jobs, lambda job: job.id, lambda p, part: p.submits.do(part))
@@ -197,12 +203,18 @@ class RedisEngine:
         return sum(await self._everywhere(lambda partition: upkeep.rescue(partition, limit)))
 
     async def prune(self, limit: int) -> int:
-        return sum(await self._everywhere(lambda partition: upkeep.prune(partition, limit)))
+        keep_bytes = self._open.keep_bytes
+        return sum(await self._everywhere(lambda partition: upkeep.prune(partition, limit, keep_bytes)))
 
     async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
         return await upkeep.elect(self._first, duty, holder, ttl_ms)
 
     # -- which partition
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """All of them, for who looks at the store itself."""
+        return [home.partition for home in self._open.homes]
 
     @property
     def _open(self) -> Fleet:

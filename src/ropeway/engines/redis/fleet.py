@@ -22,7 +22,7 @@ from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.proof import Proof, prove
 from ropeway.engines.redis.route import Route, Unsafe, root_of
 
-__all__ = ["Failpoint", "Fleet", "Home"]
+__all__ = ["PROVE_S", "Failpoint", "Fleet", "Home"]
 
 log = logging.getLogger("ropeway.engine")
 
@@ -39,9 +39,10 @@ class Home:
 
     def __init__(self, fleet: Fleet, number: int, wait: tuple[int, int] | None) -> None:
         address = fleet.address
+        self._fleet = fleet
         root = root_of(address, number)
-        self.route = Route(address, fleet.tls, root, fleet.prove, self._push)
-        self.partition = Partition(self.route, root, fleet.clock, fleet.failpoint)
+        self.route = Route(address, fleet.tls, root, self._prove, self._push)
+        self.partition = Partition(self.route, root, fleet.clock, fleet.failpoint, fleet.look_again)
         self.hearing = Hearing(fleet.board, self.route, root)
         partition = self.partition
         self.submits: Lane[NewJob, Receipt | Refusal] = Lane(
@@ -57,6 +58,12 @@ class Home:
     def _push(self, push: list[object]) -> None:
         self.hearing.on_push(push)
 
+    async def _prove(self, link: Link) -> None:
+        """Look at a server, and at the store that it holds, before its link is used."""
+        await self._fleet.prove(link)
+        await self.hearing.prove(link)
+        await self.partition.meet(link)
+
     async def idle(self) -> None:
         """Until what was accepted has been answered."""
         await self.submits.idle()
@@ -67,8 +74,11 @@ class Home:
 class Fleet:
     """The partitions of one address."""
 
-    def __init__(self, address: Address, clock: Clock | None, failpoint: Failpoint | None) -> None:
+    def __init__(
+        self, address: Address, clock: Clock | None, failpoint: Failpoint | None, prove_s: float = PROVE_S
+    ) -> None:
         self.address = address
+        self._prove_s = prove_s
         self.clock = clock
         self.failpoint = failpoint
         self.tls = address.ssl_context()
@@ -88,7 +98,7 @@ class Fleet:
         except BaseException:
             await self.shut()
             raise
-        self.board.joined, self.board.left = self._joined, self._left
+        self.board.joined = self._joined
         for home in self.homes:
             home.hearing.start()
         self._watch = asyncio.create_task(self._prove_again())
@@ -115,13 +125,26 @@ class Fleet:
             self._young_until_s = asyncio.get_running_loop().time()
 
     @property
+    def keep_bytes(self) -> int | None:
+        """The most that the ended jobs of one partition may come to; None: as much as they like."""
+        if self.address.keep_bytes is not None:
+            return self.address.keep_bytes // len(self.homes)
+        nodes = {home.route.node for home in self.homes}
+        together = -(-len(self.homes) // len(nodes))  # partitions that share a server's memory
+        return self.proof.maxmemory_bytes // 2 // together or None
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know of the servers."""
-        lost = sum(home.partition.rollbacks for home in self.homes)
+        lost = sum(home.partition.memory.rollbacks for home in self.homes)
         alarm = (
             (f"acked_data_may_be_lost: a server was set back to an older state ({lost} times seen)",) if lost else ()
         )
         return (*alarm, *self.proof.warnings)
+
+    def look_again(self) -> None:
+        """Tell all who listen that anything may have changed."""
+        self.board.fire(self.board.topics())
 
     def steady_for_s(self) -> float:
         """Seconds since the last server was lost, or was met as one just started."""
@@ -132,20 +155,23 @@ class Fleet:
         for home in self.homes:
             home.hearing.joined(topic)
 
-    def _left(self, topic: str) -> None:
-        for home in self.homes:
-            home.hearing.left(topic)
-
     async def _prove_again(self) -> None:
         """A server whose configuration has become unsafe is not used until it is safe again."""
         while True:
-            await asyncio.sleep(PROVE_S)
+            await asyncio.sleep(self._prove_s)
             for home in self.homes:
                 try:
-                    link = await home.route.link(asyncio.get_running_loop().time() + PROVE_S)
-                    await self.prove(link)
-                except Unsafe as error:
-                    log.error("%s", error)
-                    home.route.lost(link, str(error))
-                except (EngineUnavailable, Exception) as error:
+                    link = await home.route.link(asyncio.get_running_loop().time() + self._prove_s)
+                except EngineUnavailable as error:
                     log.warning("cannot look at a server: %s", error)
+                else:
+                    await self._look_again(home, link)
+
+    async def _look_again(self, home: Home, link: Link) -> None:
+        try:
+            await self.prove(link)
+        except Unsafe as error:
+            log.error("%s", error)
+            home.route.lost(link, str(error))
+        except Exception as error:
+            log.warning("cannot look at a server: %s", error)

@@ -16,7 +16,7 @@ from typing import Any
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.engines.hints import Board, Listener
 from ropeway.engines.redis.link import Link, LinkDown, Refused
-from ropeway.engines.redis.route import Route
+from ropeway.engines.redis.route import Route, Unsafe
 
 __all__ = ["Hearing", "RedisBoard"]
 
@@ -27,17 +27,18 @@ LOOK_S = 2.0  # between two looks at a link on which nothing is said
 RETRY_S = 0.5
 
 _QUEUE = "queue:"
+_JOB = "job:"
+_OTHER = "other"
 
 
 class RedisBoard(Board):
-    """A board that tells which topics somebody listens to, and for which queues somebody waits this moment."""
+    """A board that tells of the first listener to a topic, and for which queues somebody waits this moment."""
 
     def __init__(self) -> None:
         super().__init__()
         self.joined: Callable[[str], None] = _ignore
-        self.left: Callable[[str], None] = _ignore
         self.wanted: Counter[str] = Counter()
-        self.changed = asyncio.Event()
+        self.change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def listen(self, *topics: str) -> Listener:
         return _WaitingListener(self, topics)
@@ -48,19 +49,16 @@ class RedisBoard(Board):
         for topic in new:
             self.joined(topic)
 
-    def leave(self, listener: Listener, topics: Iterable[str]) -> None:
-        heard = [topic for topic in topics if self.hears(topic)]
-        super().leave(listener, topics)
-        for topic in heard:
-            if not self.hears(topic):
-                self.left(topic)
-
     def want(self, topics: Iterable[str], step: int) -> None:
-        """Somebody begins (+1) or ceases (-1) to wait for queues."""
+        """Somebody begins (+1) or ceases (-1) to wait for queues. `change` is done when that alters what is wanted."""
+        altered = False
         for topic in topics:
-            self.wanted[topic] += step
-            if self.wanted[topic] in (0, 1):
-                self.changed.set()
+            before = self.wanted[topic]
+            self.wanted[topic] = before + step
+            altered = altered or 0 in (before, before + step)
+        if altered:
+            self.change.set_result(None)
+            self.change = asyncio.get_running_loop().create_future()
 
     def waits(self, topic: str) -> bool:
         return self.wanted[topic] > 0
@@ -90,9 +88,9 @@ class Hearing:
     def __init__(self, board: RedisBoard, route: Route, root: str) -> None:
         self._board = board
         self._route = route
-        self._channel = f"{root}:hint:"
+        self._channels = {_OTHER: f"{root}:hints", _JOB: f"{root}:hints:jobs"}
+        self._heard: set[str] = set()  # kinds of topics; once heard they are for good, since nothing costs less
         self._wake = f"{root}:wake:"
-        self._link: Link | None = None
         self._blocked: Link | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -106,39 +104,62 @@ class Hearing:
         if self._blocked is not None:
             self._blocked.close("the engine is shut")
 
+    async def prove(self, link: Link) -> None:
+        """Whether the user may subscribe: the refusal of a subscription would come among other calls' replies.
+
+        Raises Unsafe, with the remedy.
+        """
+        link.tell("SSUBSCRIBE", self._channel)
+        try:
+            await link.do("PING")
+        except LinkDown as error:
+            if "NOPERM" in str(error):
+                raise Unsafe(f"the user may not subscribe to hints: allow &{self._channel}*; {error}") from error
+            raise
+        link.tell("SUNSUBSCRIBE", self._channel)
+
     def on_push(self, push: list[Any]) -> None:
-        """For the route's links: a message of a subscription."""
+        """For the route's links: a message, whose words are topics, or ids of jobs."""
         if push[0] == "smessage":
-            self._board.fire((push[1][len(self._channel) :],))
+            is_of_jobs = push[1] == self._channels[_JOB]
+            words = push[2].split(" ")
+            topics = [_JOB + word for word in words] if is_of_jobs else words
+            self._board.fire(filter(self._board.hears, topics))
 
     def joined(self, topic: str) -> None:
         """Somebody listens. What is read over the same link afterwards is read when the subscription stands."""
-        self._say("SSUBSCRIBE", topic)
+        kind = _kind(topic)
+        if kind in self._channels and kind not in self._heard:
+            self._heard.add(kind)
+            self._say("SSUBSCRIBE", kind)
 
-    def left(self, topic: str) -> None:
-        """Nobody listens any more."""
-        self._say("SUNSUBSCRIBE", topic)
-
-    def _say(self, command: str, topic: str) -> None:
+    def _say(self, command: str, kind: str) -> None:
         link = self._route.current
-        if link is not None and _is_told(topic):
-            link.tell(command, self._channel + topic)
+        if link is not None:
+            link.tell(command, self._channels[kind])
 
     async def _subscribe(self) -> None:
         """Keep the route's link subscribed to what is listened to; what a new link may have missed is looked at."""
+        is_first = True
         while True:
             try:
                 link = await self._route.link(asyncio.get_running_loop().time() + BLOCK_S)
             except EngineUnavailable as error:
                 log.warning("no hints: %s", error)
+                await asyncio.sleep(RETRY_S)
                 continue
-            first, self._link = self._link is None, link
-            topics = [topic for topic in self._board.topics() if _is_told(topic)]
-            for topic in topics:
-                link.tell("SSUBSCRIBE", self._channel + topic)
-            if not first:
-                self._board.fire(self._board.topics())
+            for kind in self._heard:
+                self._say("SSUBSCRIBE", kind)
+            if not is_first:
+                self._renewed()
+            is_first = False
             await self._watched(link)
+
+    def _renewed(self) -> None:
+        """The link is another: the one that blocks may lead to a server of the past, and hints may have been missed."""
+        if self._blocked is not None:
+            self._blocked.close("there is another link")
+        self._board.fire(self._board.topics())
 
     async def _watched(self, link: Link) -> None:
         """Until the link is closed; one on which nothing moves is asked whether it lives."""
@@ -151,42 +172,43 @@ class Hearing:
     async def _pop(self) -> None:
         """Wait, for those who wait, for work in their queues."""
         while True:
+            change = self._board.change
             queues = self._wanted()
             if not queues:
-                self._board.changed.clear()
-                await self._board.changed.wait()
+                await asyncio.wait({change})
                 continue
             try:
                 await self._pop_once(queues)
-            except (LinkDown, Refused, EngineUnavailable, OSError) as error:
-                log.warning("no wake-ups: %s", error)
+            except (LinkDown, Refused, EngineUnavailable) as error:
+                log.info("no wake-ups: %s", error)
                 await asyncio.sleep(RETRY_S)
-                self._board.fire(topic for topic in self._board.topics() if topic.startswith(_QUEUE))
+                self._board.fire(queues)
 
     def _wanted(self) -> list[str]:
         return sorted(topic for topic, waiting in self._board.wanted.items() if waiting > 0)
 
     async def _pop_once(self, topics: list[str]) -> None:
-        if self._blocked is None or not self._blocked.is_open:
-            self._blocked = await self._route.extra()
-        link = self._blocked
+        link = await self._blocking_link()
         keys = [self._wake + topic.removeprefix(_QUEUE) for topic in topics]
-        popping = link.do("BZPOPMIN", *keys, BLOCK_S, patience_s=2 * BLOCK_S)
-        self._board.changed.clear()
+        popping = link.do("BZPOPMIN", *keys, BLOCK_S, patience_s=BLOCK_S + self._route.timeout_s)
         while not popping.done():
-            changed = asyncio.ensure_future(self._board.changed.wait())
-            await asyncio.wait([popping, changed], return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
-            self._board.changed.clear()
-            if not popping.done() and self._wanted() != topics:
+            change = self._board.change
+            if self._wanted() != topics:
                 await self._unblock(link)
                 break
+            await asyncio.wait({popping, change}, return_when=asyncio.FIRST_COMPLETED)
         popped = await popping
         if isinstance(popped, Refused):
             link.close(str(popped))  # another server holds the queue now
             raise popped
         if popped is not None:
             await self._tell(link, popped[0])
+
+    async def _blocking_link(self) -> Link:
+        if self._blocked is None or not self._blocked.is_open:
+            await self._route.link(asyncio.get_running_loop().time() + BLOCK_S)  # there is a server, and it is safe
+            self._blocked = await self._route.extra()
+        return self._blocked
 
     async def _unblock(self, link: Link) -> None:
         """End the blocking call: others are waited for now."""
@@ -203,9 +225,9 @@ class Hearing:
             await link.do("ZADD", key, 0, "1")
 
 
-def _is_told(topic: str) -> bool:
-    """Whether a topic is one of subscriptions. Queues are heard of by popping."""
-    return not topic.startswith(_QUEUE)
+def _kind(topic: str) -> str:
+    """Which hints tell of a topic: queues are heard of by popping, jobs and all else by subscriptions."""
+    return next((kind for kind in (_QUEUE, _JOB) if topic.startswith(kind)), _OTHER)
 
 
 def _ignore(_topic: str) -> None:

@@ -22,6 +22,9 @@ from ropeway.engines.redis.address import Address, Node
 
 __all__ = ["Arg", "Link", "LinkDown", "Refused"]
 
+_OF_SUBSCRIPTIONS = ("NOPERM", "MOVED", "ASK", "CLUSTERDOWN")  # what a server may say to one instead of a push
+_CONFIRMED = frozenset({"ssubscribe", "sunsubscribe"})
+
 Arg = str | bytes | int | float
 
 Push = Callable[[list[Any]], None]
@@ -53,6 +56,7 @@ class Link(asyncio.Protocol):
         self._reason = "not connected"
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
+        self._unconfirmed = 0  # subscriptions asked for or given up whose push has not come
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     @classmethod
@@ -105,6 +109,11 @@ class Link(asyncio.Protocol):
                 raise answer
 
     @property
+    def reason(self) -> str:
+        """Why it is closed."""
+        return self._reason
+
+    @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
@@ -124,8 +133,9 @@ class Link(asyncio.Protocol):
         return future
 
     def tell(self, *command: Arg) -> None:
-        """Send a command that is answered by pushes alone (subscriptions). On a closed link: nothing."""
+        """Subscribe to one channel, or cease to: answered by a push. On a closed link: nothing."""
         if self._transport is not None and not self._transport.is_closing():
+            self._unconfirmed += 1
             self._transport.write(_packed(command))
 
     def close(self, reason: str = "closed") -> None:
@@ -160,8 +170,14 @@ class Link(asyncio.Protocol):
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
-            if self._on_push is not None:
+            if reply[0] in _CONFIRMED:
+                self._unconfirmed = max(self._unconfirmed - 1, 0)  # some come unasked: when a slot moves away
+            elif self._on_push is not None:
                 self._on_push(reply)
+            return
+        if self._unconfirmed > 0 and isinstance(reply, Refused) and str(reply).startswith(_OF_SUBSCRIPTIONS):
+            # A refused subscription is told in the order of replies, where it would be taken for another call's.
+            self.close(f"{self.node} refused a subscription, or a call beside it: {reply}")
             return
         future, _ = self._waiting.popleft()  # IndexError: a reply that nobody asked for
         if not future.done():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable, OutcomeUnknown
 from ropeway.engines.redis.link import Arg, Link, LinkDown, Refused
-from ropeway.engines.redis.route import Route
+from ropeway.engines.redis.memory import Memory
+from ropeway.engines.redis.route import Route, Unsafe
 from ropeway.engines.redis.scripts import SCRIPTS, Script
 
 __all__ = ["Partition", "Reply"]
@@ -19,6 +21,7 @@ log = logging.getLogger("ropeway.engine")
 
 PATIENCE_S = 2.0  # how long a call looks for a server before it says that there is none
 RESOLVE_S = 5.0  # how much longer it looks when the reply to what it sent was lost
+RESOLVE_LEASE_S = 300.0  # for a lease: while nobody knows what it gave, those jobs run nowhere, and a repeat tells
 AGAIN_S = 0.02  # until the next try with a server that is not ready
 
 _NOT_READY = ("LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY")
@@ -38,17 +41,25 @@ class Reply:
 class Partition:
     """Calls scripts. `clock` None: the server's own time counts; tests give another.
 
-    `rollbacks` counts how often the server was found to have forgotten acknowledged writes.
+    `set_back` is called when the server was found to have forgotten acknowledged writes. Its route proves each new link
+    with `meet`.
     """
 
-    def __init__(self, route: Route, root: str, clock: Clock | None, crash: Any = None) -> None:
+    def __init__(
+        self,
+        route: Route,
+        root: str,
+        clock: Clock | None,
+        crash: Any = None,
+        set_back: Callable[[], None] | None = None,
+    ) -> None:
         self.root = root
         self.route = route
-        self.rollbacks = 0
+        self.memory = Memory()
         self._clock = clock
         self._crash = crash
+        self._set_back = set_back
         self._nonces = itertools.count(1)
-        self._writes = 0
 
     async def call(self, name: str, *args: Arg, repeat: bool = True, wait: tuple[int, int] | None = None) -> Reply:
         """Run a script on this partition.
@@ -69,7 +80,7 @@ class Partition:
             except LinkDown as error:
                 if error.sent and not sent:
                     sent = True
-                    deadline_s = loop.time() + RESOLVE_S
+                    deadline_s = loop.time() + (RESOLVE_LEASE_S if name == "lease" else RESOLVE_S)
                 if sent and not repeat:
                     raise OutcomeUnknown(f"the reply to {name} was lost: {error}") from error
             except _NotNow as error:
@@ -77,28 +88,50 @@ class Partition:
                     raise _failure(name, str(error), sent) from error
                 await asyncio.sleep(AGAIN_S)
             except EngineUnavailable as error:
+                if not sent:
+                    raise
                 raise _failure(name, error.detail, sent) from error
 
     async def _run(self, link: Link, script: Script, args: tuple[Arg, ...], wait: tuple[int, int] | None) -> Reply:
-        nonce = str(next(self._nonces))
-        now_ms = 0 if self._clock is None else self._clock.now_ms()
-        tail = (1, self.root, nonce, now_ms, *args)
         if self._crash is not None:
             self._crash("pre_script", script.name)
-        reply = await link.do("EVALSHA", script.sha, *tail)
-        if isinstance(reply, Refused) and str(reply).startswith("NOSCRIPT"):
-            reply = await link.do("EVAL", script.text, *tail)
+        reply = await self._evaluate(link, script, args)
         if self._crash is not None:
             self._crash("post_script", script.name)
         if isinstance(reply, Refused):
             raise self._judge(link, script.name, reply)
-        if reply[0] != nonce:
-            link.close("a reply came to another call")
-            raise LinkDown("a reply came to another call", sent=True)
-        self._check_writes(link, int(reply[1]))
+        self.memory.heard(link, int(reply[1]))
         if wait is not None:
             await self._replicated(link, *wait)
         return Reply(int(reply[2]), reply[3:])
+
+    async def meet(self, link: Link) -> None:
+        """Look, over a new link, whether this is the store that we knew. For the route, before the link is used.
+
+        Raises LinkDown for a server that is not ready, and Unsafe for one that refuses to be written to.
+        """
+        server: Any = await link.do("INFO", "server")
+        run = next((line[7:].strip() for line in str(server).splitlines() if line.startswith("run_id:")), "")
+        reply = await self._evaluate(link, SCRIPTS["meet"], self.memory.question(run))
+        if isinstance(reply, Refused):
+            if str(reply).startswith((*_NOT_READY, *_NOT_THE_ONE)):
+                raise LinkDown(f"{link.node}: {reply}", sent=False)
+            raise Unsafe(f"{link.node} cannot be written to: {reply}")
+        epoch, counted = reply[3:]
+        if self.memory.met(link, run, epoch, int(counted), int(reply[1])) and self._set_back is not None:
+            self._set_back()
+
+    async def _evaluate(self, link: Link, script: Script, args: tuple[Arg, ...]) -> Any:
+        """The script's reply, which is known to be this call's, or the server's refusal."""
+        nonce = str(next(self._nonces))
+        tail = (1, self.root, nonce, 0 if self._clock is None else self._clock.now_ms(), *args)
+        reply = await link.do("EVALSHA", script.sha, *tail)
+        if isinstance(reply, Refused) and str(reply).startswith("NOSCRIPT"):
+            reply = await link.do("EVAL", script.text, *tail)
+        if not isinstance(reply, Refused) and not (isinstance(reply, list) and reply[0] == nonce):
+            link.close("a reply came to another call")
+            raise LinkDown("a reply came to another call", sent=True)
+        return reply
 
     async def _replicated(self, link: Link, replicas: int, timeout_ms: int) -> None:
         reached = await link.do("WAIT", replicas, timeout_ms, patience_s=timeout_ms / 1000 + 5)
@@ -117,21 +150,6 @@ class Partition:
             log.error("script %s failed: %s", name, text)
             return OutcomeUnknown(f"script {name} failed: {text}")
         return EngineUnavailable(f"the server refused {name}: {text}")
-
-    def _check_writes(self, link: Link, writes: int) -> None:
-        """A server that counts fewer writes than it has acknowledged to us was set back to an older state."""
-        if writes >= self._writes:
-            self._writes = writes
-            return
-        self.rollbacks += 1
-        log.critical(
-            "acked_data_may_be_lost: %s acknowledged %d writes and knows of %d: it was set back to an older state, or "
-            "another server took its place",
-            link.node,
-            self._writes,
-            writes,
-        )
-        self._writes = writes
 
 
 class _NotNow(Exception):

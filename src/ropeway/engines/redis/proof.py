@@ -29,13 +29,14 @@ _CLASSES: tuple[Durability, ...] = ("memory", "window", "disk")
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What a server proved: its name and version, the durability class that follows, and what to know besides."""
+    """What a server proved: its name and version, the durability class that follows, and what to know besides. 0 maxmemory: no limit."""
 
     server: str
     version: str
     durability: Durability
     warnings: tuple[str, ...] = ()
     uptime_s: int = 0
+    maxmemory_bytes: int = 0
 
 
 async def prove(link: Link, address: Address) -> Proof:
@@ -62,7 +63,8 @@ async def prove(link: Link, address: Address) -> Proof:
                 else "set `appendfsync always`, or accept the loss of a second with ?durability=window"
             )
         )
-    return Proof(name, version, durability, tuple(warnings), int(info.get("uptime_in_seconds", 0)))
+    uptime_s, maxmemory_bytes = int(info.get("uptime_in_seconds", 0)), int(info.get("maxmemory", 0))
+    return Proof(name, version, durability, tuple(warnings), uptime_s, maxmemory_bytes)
 
 
 async def _durability(link: Link, info: dict[str, str]) -> tuple[Durability, list[str]]:

@@ -61,7 +61,7 @@ async def stats(partition: Partition, tenant: str | None) -> list[QueueStats]:
     return [
         QueueStats(
             queue,
-            oldest_queued_at_ms=int(oldest) // 1000 if oldest else None,
+            oldest_queued_at_ms=int(oldest) if oldest else None,
             policy=policy_from(queue, policy),
             **dict(zip(_COUNTED, counts, strict=True)),
         )

@@ -63,7 +63,9 @@ class RedisRenewer:
 
     def _partition(self, number: int) -> Partition:
         root = root_of(self._address, number)
-        return Partition(Route(self._address, self._address.ssl_context(), root), root, self._clock)
+        route = Route(self._address, self._address.ssl_context(), root, lambda link: partition.meet(link))
+        partition = Partition(route, root, self._clock)
+        return partition
 
 
 def merged(renewals: list[Renewal]) -> Renewal:

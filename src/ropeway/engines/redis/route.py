@@ -98,6 +98,11 @@ class Route:
         return making.result()
 
     @property
+    def timeout_s(self) -> float:
+        """How long a reply may take."""
+        return self._address.timeout_s
+
+    @property
     def current(self) -> Link | None:
         """The link that was used last; it may be closed."""
         return self._link

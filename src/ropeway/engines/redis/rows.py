@@ -1,6 +1,6 @@
 """Jobs as they lie in their hashes: what may change under the Job's own field names, what may not in one `head`.
 
-`head` is `queue tenant task band number rank created_at_ms keep failed_keep`: names have no spaces. A field at its
+`head` is `queue tenant task band number rank created_at_ms keep failed_keep size`: names have no spaces. A field at its
 first value (version 1, attempt 0, queued, ...) is not stored: a waiting job is three fields.
 """
 
@@ -87,7 +87,7 @@ def job_from(job_id: str, flat: Sequence[str]) -> Stored | None:
     if not flat:
         return None
     fields: dict[str, Any] = dict(zip(flat[::2], flat[1::2], strict=True))
-    queue, tenant, task, band, number, rank, created, _, _ = fields["head"].split(" ")
+    queue, tenant, task, band, number, rank, created, *_ = fields["head"].split(" ")
     values: dict[str, Any] = {name: int(fields.get(name, first)) for name, first in _FIRST.items()}
     for name in _INSTANTS:
         if name in fields:
@@ -95,6 +95,9 @@ def job_from(job_id: str, flat: Sequence[str]) -> Stored | None:
     for name in _TEXTS:
         if name in fields:
             values[name] = fields[name]
+    state = State(fields.get("state", "queued"))
+    if state is not State.running:
+        values.pop("session", None)  # a commit leaves it in the hash
     job = Job(
         id=job_id,
         tenant=tenant,
@@ -103,7 +106,7 @@ def job_from(job_id: str, flat: Sequence[str]) -> Stored | None:
         input=fields["input"],
         options=options_from(fields.get("options", "")),
         priority=Priority(int(band)),
-        state=State(fields.get("state", "queued")),
+        state=state,
         rank=float(rank),
         created_at_ms=int(created),
         **values,

@@ -137,12 +137,12 @@ async def promote(partition: Partition, limit: int) -> Promotion:
             return Promotion(moved, int(next_at) if next_at else None)
 
 
-async def prune(partition: Partition, limit: int) -> int:
-    """`Upkeep.prune`."""
+async def prune(partition: Partition, limit: int, keep_bytes: int | None = None) -> int:
+    """`Upkeep.prune`, and what would go next for as long as the ended jobs come to more than `keep_bytes`."""
     pruned = 0
     while pruned < limit:
         wanted = min(limit - pruned, MAX_ITEMS)
-        some: int = (await partition.call("remove", "", wanted)).values[0]
+        some: int = (await partition.call("remove", "", wanted, "" if keep_bytes is None else keep_bytes)).values[0]
         pruned += some
         if some < wanted:
             break

@@ -40,8 +40,9 @@ async def lease(partition: Partition, request: LeaseRequest, random: RandomBytes
 
 
 def _assignment(values: list[Any], now_ms: int) -> Assignment:
-    job_id, head, input_, options, epoch, token, (attempt, crashes, runs) = values
-    queue, tenant, task, _, _, _, created, _, _ = head.split(" ")
+    job_id, head, input_, options, epoch, token, past = values
+    queue, tenant, task, _, _, _, created, *_ = head.split(" ")
+    attempt, crashes, runs = past.split(" ") if past else (1, 0, 1)
     return Assignment(
         lease=Lease(job_id, int(epoch), token),
         tenant=tenant,

@@ -14,16 +14,16 @@ for i = 3, #ARGV, 8 do
     local id, token, first, size, events, progress, usage, output = unpack(ARGV, i, i + 7)
     local key, log = root .. 'job:' .. id, root .. 'log:' .. id
     local job = call('HMGET', key, 'state', 'token', 'epoch', 'seq', 'version', 'attempt', 'first_output_at_ms',
-        'cancel_requested_at_ms')
+        'cancel_requested_at_ms', 'logged')
     local answer = 'lost'
     if job[1] == 'running' and job[2] == token then
         local seq = tonumber(job[4])
         if tonumber(first) == seq then
             seq = seq + tonumber(size)
             if tonumber(size) > 0 then
-                call('XADD', log, job[3] .. '-' .. first, 'a', job[6], 't', integer(now), 'e', events)
+                call('XADD', log, job[3] .. '-' .. first, 'a', job[6], 't', now_text, 'e', events)
             end
-            local fields = {'seq', seq, 'version', job[5] + 1}
+            local fields = {'seq', seq, 'version', job[5] + 1, 'logged', (job[9] or 0) + #events}
             if progress ~= '' then
                 fields[#fields + 1] = 'progress'
                 fields[#fields + 1] = progress
@@ -34,7 +34,7 @@ for i = 3, #ARGV, 8 do
             end
             if output == '1' and not job[7] then
                 fields[#fields + 1] = 'first_output_at_ms'
-                fields[#fields + 1] = integer(now)
+                fields[#fields + 1] = now_text
             end
             call('HSET', key, unpack(fields))
             hint_job(id)

@@ -7,35 +7,47 @@
 local reply = {0, 0, 0}
 local ends = {succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled'}
 
+local left = {} -- what each session does not hold any more
+
 local function finish(id, key, job, kind, output, err, usage)
     local head = parse_head(job[3])
     local state = ends[kind]
     if job[5] then
         state, err = 'cancelled', ''
     end
-    leave('running', head, id, job[4])
     local fields = {'state', state, 'version', job[6] + 1, 'seq', job[7] + 1, 'last_outcome', kind,
-        'finished_at_ms', integer(now)}
-    local gone = {'session'}
-    for name, value in pairs({output = output, error = err}) do
-        if value ~= '' then
-            fields[#fields + 1] = name
-            fields[#fields + 1] = string.sub(value, 2)
-        else
-            gone[#gone + 1] = name
-        end
+        'finished_at_ms', now_text}
+    if job[5] then
+        call('SREM', root .. 'asked:' .. job[4], id)
+    end
+    local held = left[job[4]]
+    if not held then
+        held = {}
+        left[job[4]] = held
+    end
+    held[#held + 1] = id
+    local size = #fields
+    if output ~= '' then
+        fields[size + 1], fields[size + 2] = 'output', string.sub(output, 2)
+        size = size + 2
+    end
+    if err ~= '' then
+        fields[size + 1], fields[size + 2] = 'error', string.sub(err, 2)
+    end
+    if job[10] ~= '1' then -- what an earlier attempt left
+        call('HDEL', key, 'output', 'error')
     end
     if usage ~= '' then
         fields[#fields + 1] = 'usage'
         fields[#fields + 1] = string.sub(usage, 2)
     end
-    local expires = settle(state, head, id)
+    local bytes = JOB_BYTES + head.size + (job[9] or 0) + math.max(#output - 1, 0) + math.max(#err - 1, 0)
+    local expires = settle(state, head, id, bytes)
     if expires then
         fields[#fields + 1] = 'expires_at_ms'
         fields[#fields + 1] = expires
     end
     call('HSET', key, unpack(fields))
-    call('HDEL', key, unpack(gone))
     count(head.queue, head.tenant, 'running', -1)
     count(head.queue, head.tenant, state, 1)
     hint_job(id)
@@ -47,7 +59,7 @@ for i = 3, #ARGV, 6 do
     local id, token, kind, output, err, usage = unpack(ARGV, i, i + 5)
     local key = root .. 'job:' .. id
     local job = call('HMGET', key, 'state', 'token', 'head', 'session', 'cancel_requested_at_ms', 'version', 'seq',
-        'last_outcome')
+        'last_outcome', 'logged', 'runs')
     local answer = 'lost'
     if job[2] == token then
         if job[1] == 'running' then
@@ -62,6 +74,10 @@ end
 if not changed then
     return reply_of_read(reply)
 end
+for session, ids in pairs(left) do
+    call('SREM', root .. 'held:' .. session, unpack(ids))
+end
+save_settled()
 save_counts()
 hint('lifecycle')
 return reply_of_write(reply)

@@ -15,7 +15,32 @@ if now == 0 then
     now = math.floor(clock_us / 1000)
 end
 
+-- Hints (engines/hints.py), told once at the end of the script: who waits for jobs hears of all that changed, in one
+-- message, which costs less than a message a job.
+local hinted, hinted_jobs = {}, {}
+
+local function hint(topic)
+    if not hinted[topic] then
+        hinted[topic] = true
+        hinted[#hinted + 1] = topic
+    end
+end
+
+local function hint_job(id)
+    hinted_jobs[#hinted_jobs + 1] = id
+end
+
+local function tell_hints()
+    if #hinted > 0 then
+        call('SPUBLISH', root .. 'hints', table.concat(hinted, ' '))
+    end
+    if #hinted_jobs > 0 then
+        call('SPUBLISH', root .. 'hints:jobs', table.concat(hinted_jobs, ' '))
+    end
+end
+
 local function reply_of_write(reply)
+    tell_hints()
     reply[1] = ARGV[1]
     reply[2] = call('HINCRBY', root .. 'meta', 'writes', 1)
     reply[3] = now
@@ -30,35 +55,32 @@ local function reply_of_read(reply)
 end
 
 local function text(number) -- a double, so that it comes back as the same one
+    if number == math.floor(number) and number < 2 ^ 53 then
+        return string.format('%d', number)
+    end
     return string.format('%.17g', number)
 end
 
-local function integer(number)
-    return string.format('%.0f', number)
+local function integer(number) -- %d costs a third of %.0f
+    return string.format('%d', number)
 end
+
+local now_text = integer(now)
 
 -- A job's ticket: when it was submitted (us, 13 hex digits, unique and rising), then its id. Sorts as jobs came.
 local function ticket_of(number, id)
     return string.format('%013x', number) .. id
 end
 
--- The unchanging head of a job: `queue tenant task band number rank created keep failed_keep`, names without spaces.
+-- The unchanging head of a job: `queue tenant task band number rank created keep failed_keep size`, names without
+-- spaces, size the bytes of its input.
 local function parse_head(head)
-    local queue, tenant, task, band, number, rank, created, keep, failed_keep =
-        string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+    local queue, tenant, task, band, number, rank, created, keep, failed_keep, size =
+        string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
     return {
         queue = queue, tenant = tenant, task = task, band = band, number = tonumber(number), rank = rank,
-        created = created, keep = tonumber(keep), failed_keep = tonumber(failed_keep),
+        created = created, keep = tonumber(keep), failed_keep = tonumber(failed_keep), size = tonumber(size),
     }
-end
-
--- Hints (engines/hints.py): one channel a topic.
-local function hint(topic)
-    call('SPUBLISH', root .. 'hint:' .. topic, '')
-end
-
-local function hint_job(id)
-    call('SPUBLISH', root .. 'hint:job:' .. id, '')
 end
 
 -- Work is ready in a queue: one token wakes one worker, which wakes the next by what it leaves.
@@ -80,7 +102,21 @@ local function count(queue, tenant, state, step)
     counts[all] = (counts[all] or 0) + step
 end
 
+-- The bytes of ended jobs that have a retention: how they change over the script. What a job weighs can be told from its
+-- row at any time after it ended: its texts, its log, and about what it takes besides.
+local kept_bytes = 0
+local JOB_BYTES = 400
+
+local function bytes_of(key, head)
+    return JOB_BYTES + head.size + (tonumber(call('HGET', key, 'logged')) or 0) + call('HSTRLEN', key, 'output')
+        + call('HSTRLEN', key, 'error')
+end
+
 local function save_counts()
+    if kept_bytes ~= 0 then
+        call('HINCRBY', root .. 'meta', 'kept_bytes', integer(kept_bytes))
+        kept_bytes = 0
+    end
     for queue, counts in pairs(counted) do
         for field, step in pairs(counts) do
             if step ~= 0 then
@@ -119,8 +155,16 @@ local function enter(state, head, id, run_at)
     end
 end
 
--- A job has ended: kept for so long, or for ever (-1), and a failed one on the list of the dead.
-local function settle(state, head, id)
+local settled = {}
+
+local function save_settled()
+    if #settled > 0 then
+        call('ZADD', root .. 'ended', unpack(settled))
+    end
+end
+
+-- A job of so many bytes has ended: kept for so long, or for ever (-1), and a failed one on the list of the dead.
+local function settle(state, head, id, bytes)
     local keep = head.keep
     local ticket = ticket_of(head.number, id)
     if state == 'failed' then
@@ -128,7 +172,9 @@ local function settle(state, head, id)
         call('ZADD', root .. 'failed:' .. head.tenant, head.number, ticket)
     end
     if keep >= 0 then
-        call('ZADD', root .. 'ended', now + keep, ticket)
+        settled[#settled + 1] = integer(now + keep)
+        settled[#settled + 1] = ticket
+        kept_bytes = kept_bytes + bytes
         return integer(now + keep)
     end
 end

@@ -3,10 +3,13 @@
 --
 -- ARGV[3]  session   ARGV[4] worker   ARGV[5] at most so many jobs   ARGV[6] random part of the tokens   ARGV[7..] queues
 -- Returns  the ids of jobs met past their queue deadline (left where they are: the caller fails them), then for each
---          leased job seven elements: id, head, input, options, epoch, token, {attempt, crashes, runs}
+--          leased job seven elements: id, head, input, options, epoch, token, `attempt crashes runs` ('' the first
+--          time)
 --          The repeat of a call (the same random part) is answered as the first was: its reply was lost.
 local session, worker, limit, random = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local reply = {0, 0, 0, {}}
+
+local any_deadlines = call('EXISTS', root .. 'late') == 1
 
 local function tell(id, fields)
     reply[#reply + 1] = id
@@ -22,7 +25,7 @@ local function repeated()
         local job = call('HMGET', root .. 'job:' .. id, 'token', 'head', 'input', 'options', 'epoch', 'attempt',
             'crashes', 'runs')
         if job[1] and string.sub(job[1], 1, #random) == random then
-            tell(id, {job[2], job[3], job[4] or '', job[5], job[1], {job[6], job[7] or '0', job[8]}})
+            tell(id, {job[2], job[3], job[4] or '', job[5], job[1], job[6] .. ' ' .. (job[7] or '0') .. ' ' .. job[8]})
         end
     end
 end
@@ -30,23 +33,26 @@ end
 local function assign(ticket, number_of_lease)
     local id = string.sub(ticket, 14)
     local key = root .. 'job:' .. id
-    local job = call('HMGET', key, 'head', 'input', 'options', 'epoch', 'attempt', 'crashes', 'runs', 'version',
-        'queue_deadline_ms', 'progress', 'last_outcome')
-    local epoch = integer(math.max((tonumber(job[4]) or 0) + 1, now))
-    local attempt, runs = (tonumber(job[5]) or 0) + 1, (tonumber(job[7]) or 0) + 1
+    local job = call('HMGET', key, 'head', 'input', 'options', 'version')
     local token = random .. number_of_lease
-    call('HSET', key, 'state', 'running', 'version', (tonumber(job[8]) or 1) + 1, 'attempt', attempt, 'runs', runs,
-        'epoch', epoch, 'seq', runs == 1 and 1 or 2, 'started_epoch', epoch, 'started_at_ms', integer(now),
-        'worker', worker, 'session', session, 'token', token)
-    if job[9] then
+    local epoch, attempt, crashes, runs = now_text, 1, 0, 1
+    if job[4] then -- it was written since its submit, so this may not be its first attempt
+        local past = call('HMGET', key, 'epoch', 'attempt', 'crashes', 'runs')
+        epoch = integer(math.max((tonumber(past[1]) or 0) + 1, now))
+        attempt, crashes, runs = (tonumber(past[2]) or 0) + 1, past[3] or 0, (tonumber(past[4]) or 0) + 1
+        call('HDEL', key, 'progress', 'last_outcome')
+    end
+    if any_deadlines then
         call('ZREM', root .. 'late', ticket)
         call('HDEL', key, 'queue_deadline_ms')
     end
-    if job[10] or job[11] then
-        call('HDEL', key, 'progress', 'last_outcome')
-    end
+    call('HSET', key, 'state', 'running', 'version', (job[4] or 1) + 1, 'attempt', attempt, 'runs', runs, 'epoch', epoch,
+        'seq', runs == 1 and 1 or 2, 'started_epoch', epoch, 'started_at_ms', now_text, 'worker', worker,
+        'session', session, 'token', token)
     hint_job(id)
-    tell(id, {job[1], job[2], job[3] or '', epoch, token, {attempt, job[6] or 0, runs}})
+    local size = #reply
+    reply[size + 1], reply[size + 2], reply[size + 3], reply[size + 4] = id, job[1], job[2], job[3] or ''
+    reply[size + 5], reply[size + 6], reply[size + 7] = epoch, token, runs == 1 and '' or attempt .. ' ' .. crashes .. ' ' .. runs
     return id, job[1]
 end
 
@@ -60,14 +66,17 @@ local function in_time(ticket)
     return true
 end
 
-local any_deadlines = call('EXISTS', root .. 'late') == 1
-
 local function take(queue, wanted)
     if wanted < 1 or call('HGET', root .. 'queue:' .. queue, 'paused') == '1' then
         return 0
     end
     local ready = root .. 'ready:' .. queue
-    local best = call('ZRANGE', ready, 0, wanted - 1, 'WITHSCORES')
+    local best
+    if any_deadlines then
+        best = call('ZRANGE', ready, 0, wanted - 1, 'WITHSCORES')
+    else
+        best = call('ZPOPMIN', ready, wanted)
+    end
     local taken, ids, tops, tenants = {}, {}, {}, {}
     for i = 1, #best, 2 do
         if not any_deadlines or in_time(best[i]) then
@@ -81,7 +90,9 @@ local function take(queue, wanted)
         end
     end
     if #taken > 0 then
-        call('ZREM', ready, unpack(taken))
+        if any_deadlines then
+            call('ZREM', ready, unpack(taken))
+        end
         call('SADD', root .. 'held:' .. session, unpack(ids))
         for band, start in pairs(tops) do
             local field = 'v' .. integer(2 - band)
@@ -114,6 +125,9 @@ end
 local leased = 0
 for i = 7, #ARGV do
     leased = leased + take(ARGV[i], limit - leased)
+    if #reply[4] > 0 then
+        break -- there may be more in this queue, which goes before the next: the caller asks again
+    end
 end
 if leased == 0 then
     return reply_of_read(reply)

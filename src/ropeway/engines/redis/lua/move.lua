@@ -32,10 +32,8 @@ local function reindex(id, key, head, old, session, waited)
         enter(state, head, id, job[2])
         count(head.queue, head.tenant, old, -1)
         count(head.queue, head.tenant, state, 1)
-        if state == 'queued' then
-            hint('queue:' .. head.queue)
-        elseif state ~= 'scheduled' then
-            local expires = settle(state, head, id)
+        if state ~= 'queued' and state ~= 'scheduled' then
+            local expires = settle(state, head, id, bytes_of(key, head))
             if expires then
                 call('HSET', key, 'expires_at_ms', expires)
             end
@@ -84,6 +82,7 @@ end
 if not changed then
     return reply_of_read(reply)
 end
+save_settled()
 save_counts()
 hint('lifecycle')
 return reply_of_write(reply)

@@ -21,6 +21,5 @@ while i <= #ARGV do
     local policy = call('HMGET', key, 'max_depth', 'max_depth_per_tenant', 'weights', 'paused')
     reply[#reply + 1] = {policy[1], policy[2] or '', policy[3] or '', policy[4] or ''}
     wake(queue)
-    hint('queue:' .. queue)
 end
 return reply_of_write(reply)

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- purge and prune: terminal jobs leave with all that belongs to them. Their claims stay until those expire.
 --
--- ARGV[3]   '' to prune at most ARGV[4] jobs past their retention; else the tenant whose jobs ARGV[4..] are to go
+-- ARGV[3]   '' to prune at most ARGV[4] jobs past their retention, and while those that have one come to more than
+--           ARGV[5] bytes ('' for no limit) also what would leave next; else the tenant whose jobs ARGV[4..] are to go
 -- Returns   for each job named: 'gone', 'none' (not there, or another tenant's) or its state, when it has not ended;
 --           for a prune, how many went
 local reply = {0, 0, 0}
@@ -9,8 +10,10 @@ local terminal = {succeeded = true, failed = true, cancelled = true}
 
 local function remove(id, head)
     local ticket = ticket_of(head.number, id)
+    if call('ZREM', root .. 'ended', ticket) == 1 then
+        kept_bytes = kept_bytes - bytes_of(root .. 'job:' .. id, head)
+    end
     call('UNLINK', root .. 'job:' .. id, root .. 'log:' .. id)
-    call('ZREM', root .. 'ended', ticket)
     call('ZREM', root .. 'failed:' .. head.tenant, ticket)
     call('XDEL', root .. 'all:' .. head.tenant, integer(head.number) .. '-0')
     if call('XLEN', root .. 'all:' .. head.tenant) == 0 then
@@ -68,23 +71,56 @@ local function forget_idle_flows()
     end
 end
 
-if ARGV[3] == '' then
-    local expired = call('ZRANGEBYSCORE', root .. 'ended', '-inf', integer(now), 'LIMIT', 0, tonumber(ARGV[4]))
+-- One that is not there, or a ticket of none, weighs nothing: its ticket goes.
+local function remove_ticket(ticket)
+    local id = string.sub(ticket, 14)
+    local head = call('HGET', root .. 'job:' .. id, 'head')
+    if head then
+        remove(id, parse_head(head))
+    else
+        call('ZREM', root .. 'ended', ticket)
+    end
+end
+
+local function prune_expired(limit)
+    local expired = call('ZRANGEBYSCORE', root .. 'ended', '-inf', integer(now), 'LIMIT', 0, limit)
     for _, ticket in ipairs(expired) do
-        local id = string.sub(ticket, 14)
-        local head = call('HGET', root .. 'job:' .. id, 'head')
-        if head then
-            remove(id, parse_head(head))
-        else
-            call('ZREM', root .. 'ended', ticket)
+        remove_ticket(ticket)
+    end
+    return #expired
+end
+
+local function prune_bytes(limit, most)
+    local kept = (tonumber(call('HGET', root .. 'meta', 'kept_bytes')) or 0) + kept_bytes
+    local gone = 0
+    if kept <= most or limit < 1 then
+        return gone
+    end
+    for _, ticket in ipairs(call('ZRANGE', root .. 'ended', 0, limit - 1)) do
+        local before = kept_bytes
+        remove_ticket(ticket)
+        gone = gone + 1
+        kept = kept + kept_bytes - before
+        if kept <= most then
+            break
         end
     end
-    prune_claims(tonumber(ARGV[4]))
+    return gone
+end
+
+if ARGV[3] == '' then
+    local limit = tonumber(ARGV[4])
+    local gone = prune_expired(limit)
+    if ARGV[5] ~= '' then
+        gone = gone + prune_bytes(limit - gone, tonumber(ARGV[5]))
+    end
+    prune_claims(limit)
     forget_idle_flows()
-    reply[4] = #expired
+    reply[4] = gone
 else
     for i = 4, #ARGV do
         reply[i] = purge(ARGV[3], ARGV[i])
     end
 end
+save_counts()
 return reply_of_write(reply)

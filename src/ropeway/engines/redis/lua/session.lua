@@ -10,7 +10,7 @@ if not known and card == '' then
     return reply_of_read({0, 0, 0, 0, {}})
 end
 if not known then
-    call('HSET', key, 'started_at_ms', integer(now), 'number', call('HINCRBY', root .. 'meta', 'session', 1))
+    call('HSET', key, 'started_at_ms', now_text, 'number', call('HINCRBY', root .. 'meta', 'session', 1))
 end
 if card ~= '' then
     call('HSET', key, 'card', card)

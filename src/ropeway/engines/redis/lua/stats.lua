@@ -3,27 +3,28 @@
 --
 -- ARGV[3]  a tenant, '' for all
 -- Returns  for each queue: name, policy as queue.lua tells it, counts (scheduled, queued, running, succeeded, failed,
---          cancelled), and the submit (us) of the job queued longest, '' when none is
+--          cancelled), and the submit (ms) of the job queued longest, '' when none is
 local LOOK = 256 -- a flow is in line by submit, so its oldest stands first; it is looked for among so many of each band
 local reply = {0, 0, 0}
 local tenant = ARGV[3]
 
-local function oldest_of(queue)
-    local oldest
+local function oldest_of(queue) -- by number, which rises though the clock may be set back
+    local oldest, created
     for band = 0, 2 do
         local first = call('ZRANGEBYSCORE', root .. 'ready:' .. queue, integer(band * 1e12),
             '(' .. integer((band + 1) * 1e12), 'LIMIT', 0, LOOK)
         for _, ticket in ipairs(first) do
             local number = tonumber(string.sub(ticket, 1, 13), 16)
             if not oldest or number < oldest then
-                local head = call('HGET', root .. 'job:' .. string.sub(ticket, 14), 'head')
-                if head and (tenant == '' or parse_head(head).tenant == tenant) then
-                    oldest = number
+                local text_of_head = call('HGET', root .. 'job:' .. string.sub(ticket, 14), 'head')
+                local head = text_of_head and parse_head(text_of_head)
+                if head and (tenant == '' or head.tenant == tenant) then
+                    oldest, created = number, head.created
                 end
             end
         end
     end
-    return oldest
+    return created
 end
 
 local queues = call('SMEMBERS', root .. 'queues')
@@ -35,10 +36,9 @@ for _, queue in ipairs(queues) do
     for i = 1, 6 do
         counts[i] = tonumber(counts[i]) or 0
     end
-    local oldest = counts[2] > 0 and oldest_of(queue)
     reply[#reply + 1] = queue
     reply[#reply + 1] = {policy[1], policy[2] or '', policy[3] or '', policy[4] or ''}
     reply[#reply + 1] = counts
-    reply[#reply + 1] = oldest and integer(oldest) or ''
+    reply[#reply + 1] = counts[2] > 0 and oldest_of(queue) or ''
 end
 return reply_of_read(reply)

@@ -48,9 +48,18 @@ local function own_of(queue, tenant)
     return owns[name], name
 end
 
+-- Whether any of these ids may be known: asked once for all, since nearly always none is.
+local keys, seen, any_known = {}, {}, false
+for i = 4, #ARGV, 11 do
+    keys[#keys + 1] = root .. 'job:' .. ARGV[i]
+    any_known = any_known or seen[ARGV[i]]
+    seen[ARGV[i]] = true
+end
+any_known = any_known or (#keys > 0 and call('EXISTS', unpack(keys)) > 0)
+
 -- The answer when this id, or this idempotency key, was submitted before.
 local function earlier(id, tenant, rest)
-    local found = call('HGET', root .. 'job:' .. id, 'head')
+    local found = any_known and call('HGET', root .. 'job:' .. id, 'head')
     if not found and rest and rest.key then
         local claim = call('HMGET', root .. 'claim:' .. tenant .. ' ' .. rest.key, 'job', 'fingerprint')
         if not claim[1] then
@@ -79,7 +88,7 @@ local function earlier(id, tenant, rest)
 end
 
 local number = tonumber(call('HGET', root .. 'meta', 'number') or 0)
-local woken, waits_for_time = {}, false
+local ready, waits_for_time = {}, false
 
 local function add(id, queue, tenant, task, band, cost, input, options, keep, failed_keep, rest, flow)
     local start = math.max(flow.virtual, flow.finish)
@@ -87,9 +96,9 @@ local function add(id, queue, tenant, task, band, cost, input, options, keep, fa
     flow.moved = true
     local rank = text((2 - band) * 1e12 + start)
     number = math.max(number + 1, clock_us)
-    local ticket = ticket_of(number, id)
-    local head = table.concat({
-        queue, tenant, task, band, integer(number), rank, integer(now), keep, failed_keep }, ' ')
+    local ticket, number_text = ticket_of(number, id), integer(number)
+    local head = queue .. ' ' .. tenant .. ' ' .. task .. ' ' .. band .. ' ' .. number_text .. ' ' .. rank .. ' '
+        .. now_text .. ' ' .. keep .. ' ' .. failed_keep .. ' ' .. #input
     local job = root .. 'job:' .. id
     local state = 'queued'
     if options == '' then
@@ -123,10 +132,15 @@ local function add(id, queue, tenant, task, band, cost, input, options, keep, fa
         end
     end
     if state == 'queued' then
-        call('ZADD', root .. 'ready:' .. queue, rank, ticket)
-        woken[queue] = true
+        local line = ready[queue]
+        if not line then
+            line = {}
+            ready[queue] = line
+        end
+        line[#line + 1] = rank
+        line[#line + 1] = ticket
     end
-    call('XADD', root .. 'all:' .. tenant, integer(number) .. '-0', 'i', id)
+    call('XADD', root .. 'all:' .. tenant, number_text .. '-0', 'i', id)
     count(queue, tenant, state, 1)
     return rank
 end
@@ -134,7 +148,10 @@ end
 for i = 4, #ARGV, 11 do
     local id, queue, tenant, task, band, cost, input, options, keep, failed_keep, rest = unpack(ARGV, i, i + 10)
     rest = rest ~= '' and cjson.decode(rest) or nil
-    local answer, depth = earlier(id, tenant, rest)
+    local answer, depth
+    if any_known or rest then
+        answer, depth = earlier(id, tenant, rest)
+    end
     if not answer then
         local flow = flow_of(queue, tenant, band)
         local own, own_name = own_of(queue, tenant)
@@ -168,7 +185,8 @@ end
 if accepted then
     call('HSET', root .. 'meta', 'number', integer(number))
     save_counts()
-    for queue in pairs(woken) do
+    for queue, line in pairs(ready) do
+        call('ZADD', root .. 'ready:' .. queue, unpack(line))
         wake(queue)
     end
     if waits_for_time then

@@ -1,0 +1,132 @@
+#!lua flags=allow-oom
+-- fsck: members of an index held against what they stand for, all of one moment.
+--
+-- ARGV[3]  '1' to put right what can be   ARGV[4] the index: ready, due, late, ended, failed, held, asked, all, claims,
+--          sessions or queues   ARGV[5] its queue, tenant or session, ''   ARGV[6..] members (of all: entry id and job id,
+--          a space between)
+-- Returns  for each {} when all is well or it has left since, else what is wrong, and 1 (put right) or 0 (it can be)
+local repair = ARGV[3] == '1'
+local index, name = ARGV[4], ARGV[5]
+local key = root .. index .. (name == '' and '' or ':' .. name)
+local changed = false
+local ended = {succeeded = true, failed = true, cancelled = true}
+
+local function is_in(member)
+    if index == 'held' or index == 'asked' or index == 'queues' then
+        return call('SISMEMBER', key, member) == 1
+    elseif index == 'all' then
+        local entry = string.match(member, '^%S+')
+        return call('XRANGE', key, entry, entry)[1] ~= nil
+    end
+    return call('ZSCORE', key, member)
+end
+
+local function drop(member)
+    if index == 'held' or index == 'asked' then
+        call('SREM', key, member)
+    elseif index == 'all' then
+        call('XDEL', key, string.match(member, '^%S+'))
+        if call('XLEN', key) == 0 then
+            call('DEL', key)
+        end
+    else
+        call('ZREM', key, member)
+    end
+end
+
+local function belongs(job, state, head)
+    if index == 'ready' then
+        return state == 'queued' and head.queue == name
+    elseif index == 'due' then
+        return state == 'scheduled'
+    elseif index == 'late' then
+        return (state == 'queued' or state == 'scheduled') and job[4]
+    elseif index == 'ended' then
+        return ended[state] and job[5]
+    elseif index == 'failed' then
+        return state == 'failed' and head.tenant == name
+    elseif index == 'held' then
+        return state == 'running' and job[3] == name
+    elseif index == 'asked' then
+        return state == 'running' and job[3] == name and job[6]
+    end
+    return head.tenant == name -- all
+end
+
+-- Whether the member is written as that job's would be: a ticket has its number, an entry of the list too.
+local function is_its_own(member, id, head)
+    if index == 'held' or index == 'asked' then
+        return true
+    elseif index == 'all' then
+        return string.match(member, '^%S+') == integer(head.number) .. '-0'
+    end
+    return member == ticket_of(head.number, id)
+end
+
+local function fault_of_job(member)
+    local id = member
+    if index == 'all' then
+        id = string.match(member, ' (.*)$') or ''
+    elseif index ~= 'held' and index ~= 'asked' then
+        id = string.sub(member, 14)
+    end
+    if call('TYPE', root .. 'job:' .. id).ok ~= 'hash' then
+        return 'there is no job ' .. id
+    end
+    local job = call('HMGET', root .. 'job:' .. id, 'head', 'state', 'session', 'queue_deadline_ms', 'expires_at_ms',
+        'cancel_requested_at_ms')
+    if not job[1] or not string.match(job[1], '^%S+ %S+ %S+ %d %d+ %S+ %d+ %-?%d+ %-?%d+ %d+$') then
+        return nil -- told when that job is looked at
+    end
+    local state, head = job[2] or 'queued', parse_head(job[1])
+    if not is_its_own(member, id, head) then
+        return member .. ' is no entry of job ' .. id
+    end
+    if not belongs(job, state, head) then
+        return 'job ' .. id .. ' is ' .. state .. ' and does not belong there'
+    end
+end
+
+local function look_at(member)
+    if index == 'claims' then
+        if call('EXISTS', root .. 'claim:' .. member) == 0 then
+            return 'there is no claim of ' .. member
+        end
+    elseif index == 'sessions' then
+        local lives = tonumber(call('ZSCORE', key, member)) > now
+        if lives and call('HEXISTS', root .. 'session:' .. member, 'number') == 0 then
+            return 'nothing is known of session ' .. member
+        end
+    elseif index == 'queues' then
+        if call('EXISTS', root .. 'queue:' .. member) == 0 then
+            return 'queue ' .. member .. ' has no policy'
+        end
+    else
+        return fault_of_job(member)
+    end
+end
+
+local function mend(member)
+    if index == 'sessions' then
+        call('HSETNX', root .. 'session:' .. member, 'started_at_ms', integer(now))
+        call('HSETNX', root .. 'session:' .. member, 'number', call('HINCRBY', root .. 'meta', 'session', 1))
+    elseif index == 'queues' then
+        call('HSETNX', root .. 'queue:' .. member, 'max_depth', 1000000)
+    else
+        drop(member)
+    end
+    changed = true
+end
+
+local reply = {0, 0, 0}
+for i = 6, #ARGV do
+    local what = is_in(ARGV[i]) and look_at(ARGV[i])
+    if what and repair then
+        mend(ARGV[i])
+    end
+    reply[#reply + 1] = what and {what, repair and 1 or 0} or {}
+end
+if changed then
+    return reply_of_write(reply)
+end
+return reply_of_read(reply)

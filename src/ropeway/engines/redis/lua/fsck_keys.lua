@@ -1,0 +1,58 @@
+#!lua flags=allow-oom
+-- fsck: keys that must have an owner, each held against it, all of one moment.
+--
+-- ARGV[3]  '1' to put right what can be   ARGV[4..] for each key two elements: its kind (log, claim, session, queue, ready,
+--          counts, tags or wake) and its name
+-- Returns  for each {} when all is well or it has gone since, else what is wrong, and 1 (put right), 0 (it can be) or -1 (it cannot)
+local repair = ARGV[3] == '1'
+local changed = false
+local types = {log = 'stream', ready = 'zset', wake = 'zset'}
+
+local function look_at(kind, name)
+    if kind == 'log' then
+        return call('EXISTS', root .. 'job:' .. name) == 0 and 'there is no job ' .. name
+    elseif kind == 'claim' then
+        return not call('ZSCORE', root .. 'claims', name) and 'it is not in claims: nothing would ever end it'
+    elseif kind == 'session' then
+        return not call('ZSCORE', root .. 'sessions', name) and 'it is not in sessions: nothing would ever end it'
+    end
+    return call('SISMEMBER', root .. 'queues', name) == 0 and 'there is no queue ' .. name
+end
+
+local function mend(kind, name)
+    local key = root .. kind .. ':' .. name
+    if kind == 'claim' and call('HEXISTS', key, 'job') == 1 then
+        call('ZADD', root .. 'claims', call('HGET', key, 'expires') or integer(now), name)
+    elseif kind == 'session' and call('EXISTS', root .. 'held:' .. name) == 1 then
+        call('ZADD', root .. 'sessions', 0, name) -- what it holds is rescued
+    elseif kind == 'log' or kind == 'claim' or kind == 'session' or kind == 'wake' then
+        call('UNLINK', key)
+    else
+        call('SADD', root .. 'queues', name)
+        call('HSETNX', root .. 'queue:' .. name, 'max_depth', 1000000)
+    end
+    changed = true
+end
+
+local function look(kind, name)
+    local type = call('TYPE', root .. kind .. ':' .. name).ok
+    if type == 'none' then
+        return {}
+    elseif type ~= (types[kind] or 'hash') then
+        return {'it is a ' .. type .. ' and should be a ' .. (types[kind] or 'hash'), -1}
+    end
+    local what = look_at(kind, name)
+    if what and repair then
+        mend(kind, name)
+    end
+    return what and {what, repair and 1 or 0} or {}
+end
+
+local reply = {0, 0, 0}
+for i = 4, #ARGV, 2 do
+    reply[#reply + 1] = look(ARGV[i], ARGV[i + 1])
+end
+if changed then
+    return reply_of_write(reply)
+end
+return reply_of_read(reply)
