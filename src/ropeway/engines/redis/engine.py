@@ -203,13 +203,18 @@ class RedisEngine:
         return sum(await self._everywhere(lambda partition: upkeep.rescue(partition, limit)))
 
     async def prune(self, limit: int) -> int:
-        keep_bytes = self._open.keep_bytes
+        keep_bytes = self.keep_bytes
         return sum(await self._everywhere(lambda partition: upkeep.prune(partition, limit, keep_bytes)))
 
     async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
         return await upkeep.elect(self._first, duty, holder, ttl_ms)
 
     # -- which partition
+
+    @property
+    def keep_bytes(self) -> int | None:
+        """The most that the ended jobs of one partition may come to before a prune takes some; None: no limit."""
+        return self._open.keep_bytes
 
     @property
     def partitions(self) -> list[Partition]:

@@ -109,14 +109,14 @@ class Hearing:
 
         Raises Unsafe, with the remedy.
         """
-        link.tell("SSUBSCRIBE", self._channel)
+        link.tell("SSUBSCRIBE", self._channels[_OTHER])
         try:
             await link.do("PING")
         except LinkDown as error:
             if "NOPERM" in str(error):
-                raise Unsafe(f"the user may not subscribe to hints: allow &{self._channel}*; {error}") from error
+                raise Unsafe(f"the user may not subscribe to hints: allow &{self._channels[_OTHER]}*; {error}") from error
             raise
-        link.tell("SUNSUBSCRIBE", self._channel)
+        link.tell("SUNSUBSCRIBE", self._channels[_OTHER])
 
     def on_push(self, push: list[Any]) -> None:
         """For the route's links: a message, whose words are topics, or ids of jobs."""
