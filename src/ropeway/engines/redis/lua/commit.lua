@@ -20,11 +20,7 @@ local function finish(id, key, job, kind, output, err, usage)
     if job[5] then
         call('SREM', root .. 'asked:' .. job[4], id)
     end
-    local held = left[job[4]]
-    if not held then
-        held = {}
-        left[job[4]] = held
-    end
+    local held = inner(left, job[4])
     held[#held + 1] = id
     local size = #fields
     if output ~= '' then

@@ -75,11 +75,11 @@ end
 -- The unchanging head of a job: `queue tenant task band number rank created keep failed_keep size`, names without
 -- spaces, size the bytes of its input.
 local function parse_head(head)
-    local queue, tenant, task, band, number, rank, created, keep, failed_keep, size =
-        string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+    local queue, tenant, number, rank, keep, failed_keep, size =
+        string.match(head, '^(%S+) (%S+) %S+ %S+ (%S+) (%S+) %S+ (%S+) (%S+) (%S+)')
     return {
-        queue = queue, tenant = tenant, task = task, band = band, number = tonumber(number), rank = rank,
-        created = created, keep = tonumber(keep), failed_keep = tonumber(failed_keep), size = tonumber(size),
+        queue = queue, tenant = tenant, number = tonumber(number), rank = rank, keep = tonumber(keep),
+        failed_keep = tonumber(failed_keep), size = tonumber(size),
     }
 end
 
@@ -91,15 +91,18 @@ end
 -- Counts by queue, tenant and state, gathered over the script and written once.
 local counted = {}
 
-local function count(queue, tenant, state, step)
-    local counts = counted[queue]
-    if not counts then
-        counts = {}
-        counted[queue] = counts
+local function inner(map, name)
+    local found = map[name]
+    if not found then
+        found = {}
+        map[name] = found
     end
-    local own, all = tenant .. '/' .. state, '/' .. state
-    counts[own] = (counts[own] or 0) + step
-    counts[all] = (counts[all] or 0) + step
+    return found
+end
+
+local function count(queue, tenant, state, step)
+    local counts = inner(inner(counted, queue), tenant)
+    counts[state] = (counts[state] or 0) + step
 end
 
 -- The bytes of ended jobs that have a retention: how they change over the script. What a job weighs can be told from its
@@ -117,10 +120,19 @@ local function save_counts()
         call('HINCRBY', root .. 'meta', 'kept_bytes', integer(kept_bytes))
         kept_bytes = 0
     end
-    for queue, counts in pairs(counted) do
-        for field, step in pairs(counts) do
+    for queue, tenants in pairs(counted) do
+        local key, all = root .. 'counts:' .. queue, {}
+        for tenant, counts in pairs(tenants) do
+            for state, step in pairs(counts) do
+                all[state] = (all[state] or 0) + step
+                if step ~= 0 then
+                    call('HINCRBY', key, tenant .. '/' .. state, step)
+                end
+            end
+        end
+        for state, step in pairs(all) do
             if step ~= 0 then
-                call('HINCRBY', root .. 'counts:' .. queue, field, step)
+                call('HINCRBY', key, '/' .. state, step)
             end
         end
     end

@@ -38,10 +38,10 @@ end
 
 local function prune_claims(limit)
     for _, name in ipairs(call('ZRANGEBYSCORE', root .. 'claims', '-inf', integer(now), 'LIMIT', 0, limit)) do
-        local made = call('HGET', root .. 'claim:' .. name, 'job')
-        if made and call('EXISTS', root .. 'job:' .. made) == 1 then
+        local made = call('HMGET', root .. 'claim:' .. name, 'job', 'apart')
+        if made[1] and call('EXISTS', root .. 'job:' .. made[1]) == 1 then
             call('ZADD', root .. 'claims', integer(now + 60000), name) -- kept for as long as its job
-        else
+        elseif not made[2] then -- one whose job lives elsewhere: see claim.lua
             call('UNLINK', root .. 'claim:' .. name)
             call('ZREM', root .. 'claims', name)
         end

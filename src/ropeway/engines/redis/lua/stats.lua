@@ -19,7 +19,7 @@ local function oldest_of(queue) -- by number, which rises though the clock may b
                 local text_of_head = call('HGET', root .. 'job:' .. string.sub(ticket, 14), 'head')
                 local head = text_of_head and parse_head(text_of_head)
                 if head and (tenant == '' or head.tenant == tenant) then
-                    oldest, created = number, head.created
+                    oldest, created = number, string.match(text_of_head, '^%S+ %S+ %S+ %S+ %S+ %S+ (%S+)')
                 end
             end
         end
