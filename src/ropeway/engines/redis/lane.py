@@ -26,16 +26,19 @@ class Lane(Generic[Item, Answer]):
         self._carry = carry
         self._size = size
         self._waiting: deque[tuple[Sequence[Item], asyncio.Future[list[Answer]]]] = deque()
+        self._flights = 0
         self._flying: set[asyncio.Task[None]] = set()
         self._called = False
 
     async def do(self, items: Sequence[Item]) -> list[Answer]:
         """The answers, in the items' order. Raises what the script that carried the first failing one raised."""
         parts = self._parts(items)
+        if len(parts) == 1 and not self._busy:
+            return await self._alone(parts[0])
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[list[Answer]]] = [loop.create_future() for _ in parts]
         self._waiting.extend(zip(parts, futures, strict=True))
-        if parts and not self._called and len(self._flying) < FLIGHTS:
+        if parts and not self._called and self._flights < FLIGHTS:
             self._called = True
             loop.call_soon(self._depart)
         answers: list[Answer] = []
@@ -45,8 +48,22 @@ class Lane(Generic[Item, Answer]):
 
     async def idle(self) -> None:
         """Until everything on its way has arrived."""
-        while self._flying or self._waiting:
+        while self._busy:
             await asyncio.wait(self._flying) if self._flying else await asyncio.sleep(0)
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._flights or self._waiting)
+
+    async def _alone(self, items: Sequence[Item]) -> list[Answer]:
+        """On an idle lane a call goes at once, by itself and in its caller's own task."""
+        self._flights += 1
+        try:
+            return list(await self._carry(list(items)))
+        finally:
+            self._flights -= 1
+            if self._waiting:
+                self._depart()
 
     def _parts(self, items: Sequence[Item]) -> list[Sequence[Item]]:
         """The items as loads of which each may go in one script."""
@@ -66,7 +83,8 @@ class Lane(Generic[Item, Answer]):
 
     def _depart(self) -> None:
         self._called = False
-        while self._waiting and len(self._flying) < FLIGHTS:
+        while self._waiting and self._flights < FLIGHTS:
+            self._flights += 1
             flight = asyncio.ensure_future(self._fly(self._load()))
             self._flying.add(flight)
             flight.add_done_callback(self._landed)
@@ -99,6 +117,7 @@ class Lane(Generic[Item, Answer]):
             start += len(items)
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flights -= 1
         self._flying.discard(flight)
         if self._waiting:
             self._depart()

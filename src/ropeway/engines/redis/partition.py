@@ -75,7 +75,9 @@ class Partition:
         sent = False
         while True:
             try:
-                link = await self.route.link(deadline_s)
+                link = self.route.current
+                if link is None or not link.is_open:
+                    link = await self.route.link(deadline_s)
                 return await self._run(link, SCRIPTS[name], args, wait)
             except LinkDown as error:
                 if error.sent and not sent:
