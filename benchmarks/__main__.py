@@ -17,9 +17,10 @@ from benchmarks.cases import CASES
 from benchmarks.live import Live
 from benchmarks.perform import measurements, perform
 from benchmarks.report import markdown, show
+from benchmarks.rivals import RIVALS
 from benchmarks.settings import Settings
 from benchmarks.store import server_binary
-from benchmarks.subjects import PEERS
+from benchmarks.subjects import ENGINES
 from benchmarks.table import Case, Outcome
 
 __all__: list[str] = []
@@ -27,14 +28,13 @@ __all__: list[str] = []
 _HOME = Path(__file__).parent
 _KEPT = _HOME / "results"
 _REPORT = _HOME / "RESULTS.md"
-_ENGINES = ("memory", "sqlite")
 _NAMES = tuple(case.name for case in CASES)
 
 
 def main(
     only: Annotated[str, typer.Option(help=f"Cases, with commas between: {', '.join(_NAMES)}.")] = "",
-    peers: Annotated[str, typer.Option(help="Peers to run beside.")] = ",".join(PEERS),
-    engines: Annotated[str, typer.Option(help="Ropeway's engines.")] = ",".join(_ENGINES),
+    peers: Annotated[str, typer.Option(help="Peers to run beside.")] = ",".join(RIVALS),
+    engines: Annotated[str, typer.Option(help="Ropeway's engines.")] = ",".join(ENGINES),
     runs: Annotated[int, typer.Option(min=1, help="Measurements of each row; the table shows the median.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: does it work? Writes no report.")] = False,
     long: Annotated[bool, typer.Option("--long", help="Also the cases that take minutes each.")] = False,
@@ -49,7 +49,7 @@ def main(
     """
     console = Console(width=None if sys.stdout.isatty() else 200)
     cases = [case for case in CASES if (case.name in _chosen(only, _NAMES) if only else long or not case.long)]
-    settings = Settings(runs, quick, long, _chosen(engines, _ENGINES), _chosen(peers, PEERS), folder.resolve())
+    settings = Settings(runs, quick, long, _chosen(engines, ENGINES), _chosen(peers, tuple(RIVALS)), folder.resolve())
     try:
         asyncio.run(_run(cases, settings, console))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -62,7 +62,7 @@ async def _run(cases: list[Case], settings: Settings, console: Console) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-    binary = server_binary(console.print) if settings.peers else None
+    binary = server_binary(console.print) if settings.peers or "redis" in settings.engines else None
     with Live(console, sum(measurements(case, settings) for case in cases)).shown() as live:
         for case in cases:
             outcome = await perform(case, settings, binary, command, live)

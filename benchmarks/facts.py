@@ -15,7 +15,7 @@ from benchmarks.store import server_version
 
 __all__ = ["gather", "load"]
 
-_PARTS = ("apsw", "uvicorn", "httptools", "msgspec", "starlette", "uvloop", "fastapi")
+_PARTS = ("apsw", "hiredis", "uvicorn", "httptools", "msgspec", "starlette", "uvloop", "fastapi")
 
 
 def gather(peers: Sequence[str], binary: str | None, folder: Path) -> dict[str, str]:
@@ -29,7 +29,7 @@ def gather(peers: Sequence[str], binary: str | None, folder: Path) -> dict[str, 
         "stores on": _filesystem(folder),
     }
     if binary is not None:
-        facts["peers' server"] = f"{server_version(binary)}, no snapshot, no log: nothing is synced to the disk"
+        facts["server"] = f"{server_version(binary)}, which syncs nothing to the disk unless a row says so"
     return facts | {peer: venvs.versions(peer) for peer in peers}
 
 

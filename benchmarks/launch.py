@@ -46,6 +46,11 @@ class Child:
         """Wait until it says that it may begin."""
         return await self._hear("ready")
 
+    async def heard(self) -> tuple[str, Mapping[str, Any]]:
+        """The next thing that it says, whatever it is, with its name."""
+        message: dict[str, Any] = json.loads(await self._read())
+        return message.pop("event"), message
+
     async def result(self) -> Mapping[str, Any]:
         """Wait for its result."""
         return await self._hear("result")
@@ -76,8 +81,7 @@ class Child:
 
     async def _hear(self, wanted: str) -> Mapping[str, Any]:
         while True:
-            message: dict[str, Any] = json.loads(await self._read())
-            event = message.pop("event")
+            event, message = await self.heard()
             if event == "progress":
                 self._progress(message["text"])
             if event == wanted:

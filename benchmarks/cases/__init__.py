@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.cases.backlog import BACKLOG
 from benchmarks.cases.crash import CRASH
-from benchmarks.cases.drain import DRAIN, DRAIN_THREADS
+from benchmarks.cases.drain import DRAIN, DRAIN_THREADS, DRAIN_TWO
 from benchmarks.cases.http import HTTP_SUBMIT
 from benchmarks.cases.latency import LATENCY
 from benchmarks.cases.memory import MEMORY
@@ -20,6 +20,7 @@ CASES: tuple[Case, ...] = (
     SUBMIT_BULK,
     SUBMIT_ONE,
     DRAIN,
+    DRAIN_TWO,
     DRAIN_THREADS,
     LATENCY,
     SLEEPERS,

@@ -32,8 +32,8 @@ MEMORY = Case(
     name="memory",
     title="What a waiting job takes",
     about="Jobs with a payload of some 10 bytes, submitted and left to wait. Memory is what the engine's process grew "
-    "by (peers: what their server counts); disk is the database with its log.",
-    target="<= 700 bytes a waiting job beyond its payload (asked of Redis)",
+    "by (on a server: what that counts); disk is the database with its log.",
+    target="<= 700 bytes a waiting job beyond its payload on redis",
     columns=(Column("memory", "bytes of memory/job"), Column("disk", "bytes of disk/job"), Column("jobs", "jobs")),
     subjects=_subjects,
     measure=_measure,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.cases.drain import fill_and_drain
+from benchmarks.rivals import rows
 from benchmarks.run import Run
 from benchmarks.settings import Settings
-from benchmarks.subjects import Subject, own, peer
+from benchmarks.subjects import Subject, own
 from benchmarks.table import Case, Column, Ratio, Sample
 
 __all__ = ["SLEEPERS", "THREADS"]
@@ -28,31 +30,29 @@ async def _measure(run: Run) -> Sample:
 
 def _sleepers(settings: Settings) -> list[Subject]:
     counts = (settings.size(4_000, 400), settings.size(20_000, 2_000))
-    found = [
+    ours = [
         own(engine, suffix=f", {count:,}", settings=f"{count:,} slots", task="sleep", seconds=1.0, slots=count)
         for count in counts
         for engine in settings.engines
     ]
-    if "arq" in settings.peers:
-        words = f"max_jobs {counts[0]:,}, polls every 10 ms"
-        spec: dict[str, Any] = {"task": "sleep", "seconds": 1.0, "slots": counts[0], "poll_s": 0.01}
-        found.append(peer("arq", suffix=f", {counts[0]:,}", settings=words, **spec))
-    if "saq" in settings.peers:
-        spec = {"task": "sleep", "seconds": 1.0, "slots": counts[0]}
-        found.append(peer("saq", suffix=f", {counts[0]:,}", settings=f"concurrency {counts[0]:,}", **spec))
-    if "huey" in settings.peers:
-        spec = {"task": "block", "seconds": 1.0, "slots": counts[0]}
-        found.append(peer("huey", suffix=f", {counts[0]:,}", settings=f"{counts[0]:,} threads", **spec))
-    return found
+    return [*ours, *_sized(rows(settings, "sleepers", f", {counts[0]:,}"), counts[0])]
 
 
 def _blockers(settings: Settings) -> list[Subject]:
     count = settings.size(4_000, 400)
-    seconds = 1.0 if settings.quick else 3.5
-    spec: dict[str, Any] = {"task": "block", "seconds": seconds, "slots": count}
-    words = f"{count:,} threads"
-    found = [own(engine, settings=words, **spec) for engine in settings.engines]
-    return [*found, *(peer(name, settings=words, **spec) for name in settings.peers if name == "huey")]
+    spec: dict[str, Any] = {"task": "block", "seconds": 1.0 if settings.quick else 3.5, "slots": count}
+    ours = [own(engine, settings=f"{count:,} threads", **spec) for engine in settings.engines]
+    return [*ours, *_sized(rows(settings, "blockers"), count)]
+
+
+def _sized(theirs: list[Subject], count: int) -> list[Subject]:
+    """Fewer jobs in a quick run."""
+    return [
+        replace(
+            subject, spec={**subject.spec, "slots": count}, settings=subject.settings.replace("4,000", f"{count:,}")
+        )
+        for subject in theirs
+    ]
 
 
 _COLUMNS = (
@@ -68,7 +68,7 @@ SLEEPERS = Case(
     name="sleepers",
     title="4,000 and 20,000 jobs that sleep for 1 s, one worker process",
     about="The jobs wait; the clock runs from the worker's start (its imports done) until every result is stored. "
-    "RQ runs one job at a time and is left out.",
+    "RQ, Dramatiq, Celery, BullMQ and pydocket are left out: one job at a time, or threads, or a minute.",
     target="4,000 in <= 1.4 s and <= 90 MiB; 20,000 in <= 3 s",
     columns=_COLUMNS,
     subjects=_sleepers,

@@ -24,7 +24,7 @@ _RATE = 20.0
 
 @asynccontextmanager
 async def _site(run: Run) -> AsyncIterator[Site]:
-    """The gateway with its worker: in one process for memory, apart for sqlite; or the bare application."""
+    """The gateway with its worker: in one process for memory, apart for the others; or the bare application."""
     if run.subject.group == "bare":
         async with serving_site(run, "benchmarks.web.echo:bare") as site:
             yield site
@@ -118,7 +118,11 @@ async def _probe(run: Run, site: Site) -> Mapping[str, Any]:
 
 
 def _with_straight(settings: Settings) -> list[Subject]:
-    words = {"memory": "gateway and worker in one process", "sqlite": "gateway and worker apart, one file"}
+    words = {
+        "memory": "gateway and worker in one process",
+        "sqlite": "gateway and worker apart, one file",
+        "redis": "gateway and worker apart",
+    }
     ours = [own(engine, settings=words[engine]) for engine in settings.engines]
     return [*ours, bare(_STRAIGHT, _READERS, settings="bare ASGI, an async generator, the same server")]
 

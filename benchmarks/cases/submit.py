@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from benchmarks.rivals import RIVALS
 from benchmarks.run import Run
 from benchmarks.settings import Settings
-from benchmarks.subjects import Subject, own, peer
+from benchmarks.subjects import Subject, own, peer, synced
 from benchmarks.table import Case, Column, Ratio, Sample
 
 __all__ = ["SUBMIT_BULK", "SUBMIT_ONE"]
@@ -15,7 +16,8 @@ _COLUMNS = (
     Column("server_us", "server CPU us/job", 1),
     Column("jobs", "jobs"),
 )
-_BULK_SIZES = {"own": (100_000, 5_000), "peer": (10_000, 1_000)}
+_ASYNC = "|".join(rival.name for rival in RIVALS.values() if rival.kind == "async")
+_BULK_SIZES = {"own": (100_000, 5_000), "peer": (5_000, 1_000)}
 _ONE_SIZES = {"own": (20_000, 1_000), "peer": (5_000, 500)}
 
 
@@ -40,21 +42,16 @@ async def _submit(run: Run, mode: str, count: int) -> Sample:
 
 
 def _bulk_subjects(settings: Settings) -> list[Subject]:
-    bulk = {
-        "huey": "task.map",
-        "arq": "100 enqueue_job at once",
-        "saq": "100 enqueue at once",
-        "rq": "enqueue_many, 500 a call",
-    }
-    ours = [own(engine, settings="Client.submit_many, 500 a call") for engine in settings.engines]
-    return [*ours, *(peer(name, settings=bulk[name]) for name in settings.peers)]
+    words = "Client.submit_many, 500 a call"
+    ours = [own(engine, settings=words) for engine in settings.engines]
+    theirs = [peer(name, settings=RIVALS[name].bulk) for name in settings.peers]
+    return [*ours, *synced(settings.engines, settings=words), *theirs]
 
 
 def _one_subjects(settings: Settings) -> list[Subject]:
-    kinds = {"huey": "sync", "arq": "async", "saq": "async", "rq": "sync"}
     ours = [own(engine, settings="async client") for engine in settings.engines]
     blocking = [own(engine, suffix=", sync client", settings="sync", sync=True) for engine in settings.engines]
-    return [*ours, *blocking, *(peer(name, settings=kinds[name]) for name in settings.peers)]
+    return [*ours, *blocking, *(peer(name, settings=RIVALS[name].kind) for name in settings.peers)]
 
 
 SUBMIT_BULK = Case(
@@ -78,7 +75,7 @@ SUBMIT_ONE = Case(
     measure=_one,
     ratios=(
         Ratio("rate", "x best peer"),
-        Ratio("rate", "x best async peer", against="arq|saq"),
+        Ratio("rate", "x best async peer", against=_ASYNC),
         Ratio("rate", "x huey", against="huey"),
     ),
 )

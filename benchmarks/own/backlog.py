@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks import asking
 from benchmarks.driver import Spec, emit, main
 from benchmarks.measure import cpu_s, resident_kib
 from ropeway import connect
@@ -33,13 +34,30 @@ async def _cost(spec: Spec) -> Mapping[str, Any]:
     await engine.open()
     await engine.set_queue([QueueChange(_QUEUE, max_depth=2 * spec["deep"])])
     await engine.announce(WorkerCard(_SESSION, "bench", (_QUEUE,), ttl_ms=_TTL_MS))
+    meter = _Meter(spec["url"])
     await _fill(engine, 0, spec["shallow"])
-    shallow = await _rounds(engine, spec["rounds"])
-    before = resident_kib()
+    shallow = await _rounds(engine, meter, spec["rounds"])
+    before = meter.memory_bytes()
     await _fill(engine, spec["shallow"], spec["deep"])
-    grown = resident_kib() - before
-    deep = await _rounds(engine, spec["rounds"])
-    return {"shallow": shallow, "deep": deep, "grown_kib": grown}
+    grown = meter.memory_bytes() - before
+    deep = await _rounds(engine, meter, spec["rounds"])
+    return {"shallow": shallow, "deep": deep, "grown": grown}
+
+
+class _Meter:
+    """What the engine uses: this process, and its server if it has one."""
+
+    def __init__(self, url: str) -> None:
+        self._server = url if url.startswith("redis:") else None
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Seconds of both together, and of the server."""
+        server_s = 0.0 if self._server is None else asking.cpu_s(self._server)
+        return cpu_s() + server_s, server_s
+
+    def memory_bytes(self) -> int:
+        """What the jobs take, where they are."""
+        return resident_kib() * 1024 if self._server is None else asking.memory_bytes(self._server)
 
 
 async def _fill(engine: Engine, have: int, wanted: int) -> None:
@@ -49,24 +67,25 @@ async def _fill(engine: Engine, have: int, wanted: int) -> None:
             emit("progress", text=f"{n:,} jobs wait")
 
 
-async def _rounds(engine: Engine, rounds: int) -> dict[str, float]:
+async def _rounds(engine: Engine, meter: _Meter, rounds: int) -> dict[str, float]:
     """CPU us of a job in submit and in lease, as the least of the rounds' fifths: noise only ever adds."""
-    fifths = [await _some_rounds(engine, rounds // 5) for _ in range(5)]
-    return {what: min(each[what] for each in fifths) for what in ("submit", "lease")}
+    fifths = [await _some_rounds(engine, meter, rounds // 5) for _ in range(5)]
+    return {what: min(each[what] for each in fifths) for what in fifths[0]}
 
 
-async def _some_rounds(engine: Engine, rounds: int) -> dict[str, float]:
-    used = {"submit": 0.0, "lease": 0.0}
+async def _some_rounds(engine: Engine, meter: _Meter, rounds: int) -> dict[str, float]:
+    used = dict.fromkeys(("submit", "server_submit", "lease", "server_lease"), 0.0)
     for _ in range(rounds):
         jobs = _jobs(_BATCH)
-        begin = cpu_s()
+        begin = meter.cpu_s()
         await engine.submit(jobs)
-        middle = cpu_s()
+        middle = meter.cpu_s()
         leased = await engine.lease(LeaseRequest(_SESSION, "bench", (_QUEUE,), _BATCH))
-        end = cpu_s()
+        end = meter.cpu_s()
         assert len(leased) == _BATCH, f"leased {len(leased)} of {_BATCH}"
-        used["submit"] += middle - begin
-        used["lease"] += end - middle
+        for what, since, until in (("submit", begin, middle), ("lease", middle, end)):
+            used[what] += until[0] - since[0]
+            used[f"server_{what}"] += until[1] - since[1]
         await _commit(engine, leased)
     return {what: seconds / (rounds * _BATCH) * 1e6 for what, seconds in used.items()}
 

@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 
 from benchmarks import work
-from benchmarks.driver import Marks, Spec, drained, emit, main, stopped
+from benchmarks.driver import Spec, drained, emit, main, marks_for, stopped
 from benchmarks.measure import raise_file_limit, resident_kib, usage
 from benchmarks.own.engine import opened
 from benchmarks.own.tasks import app
@@ -66,7 +66,7 @@ def submit(spec: Spec) -> Mapping[str, Any]:
 
 async def drain(spec: Spec) -> Mapping[str, Any]:
     """Run the jobs that wait, `slots` of them at once. What lives in this process's memory is submitted first."""
-    marks = Marks(spec["count"])
+    marks = marks_for(spec)
     work.count_with(marks)
     async with opened(spec["url"]) as engine:
         if engine.info.kind == "memory":

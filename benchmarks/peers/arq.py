@@ -52,7 +52,7 @@ async def submit(spec: Spec) -> Mapping[str, Any]:
 
 async def drain(spec: Spec) -> Mapping[str, Any]:
     """Run the jobs that wait, `slots` of them at once."""
-    tasks = Tasks(spec["count"])
+    tasks = Tasks(spec)
     worker = _worker(spec, tasks)
     emit("ready")
     tasks.marks.start()

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
-from benchmarks.driver import Marks, Spec, Verb
+from benchmarks.driver import Marks, Spec, Verb, finish, marks_for
 from benchmarks.measure import Usage, usage
 
-__all__ = ["Tasks", "arguments", "chunks", "pings", "pings_async", "submitted", "verbs"]
+__all__ = ["Tasks", "arguments", "beside", "chunks", "pings", "pings_async", "submitted", "verbs"]
 
 _PING_TIMEOUT_S = 30
 
@@ -19,6 +19,11 @@ _PING_TIMEOUT_S = 30
 def arguments(spec: Spec) -> list[tuple[Any, ...]]:
     """The arguments of each job to submit: its number first."""
     return [(n, *spec.get("args", ())) for n in range(spec["count"])]
+
+
+def beside(url: str) -> str:
+    """The server's next database, for results alone: how many there are is then one cheap question (DBSIZE)."""
+    return url.removesuffix("/0") + "/1"
 
 
 def chunks(every: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -62,9 +67,12 @@ def verbs(*coroutines: Callable[[Spec], Coroutine[Any, Any, Mapping[str, Any]]])
     """What a driver can be asked for, by name, each run on uvloop: every async library here can use it."""
 
     def verb(coroutine: Callable[[Spec], Coroutine[Any, Any, Mapping[str, Any]]]) -> Verb:
+        async def whole(spec: Spec) -> NoReturn:
+            finish(await coroutine(spec))  # not after the loop is closed, for which some worker's tasks are in no hurry
+
         def run(spec: Spec) -> Mapping[str, Any]:
             with asyncio.Runner(loop_factory=import_module("uvloop").new_event_loop) as runner:
-                return runner.run(coroutine(spec))
+                runner.run(whole(spec))
 
         return run
 
@@ -72,12 +80,16 @@ def verbs(*coroutines: Callable[[Spec], Coroutine[Any, Any, Mapping[str, Any]]])
 
 
 class Tasks:
-    """The measured jobs of the libraries that call a coroutine with a context and keywords or positions."""
+    """The measured jobs of the libraries that call a function with a context and keywords or positions."""
 
-    def __init__(self, count: int = 0) -> None:
-        self.marks = Marks(count)
+    def __init__(self, spec: Spec | None = None) -> None:
+        self.marks = Marks(0) if spec is None else marks_for(spec)
 
     async def noop(self, _context: object, n: int) -> int:
+        self.marks.tick()
+        return n
+
+    def noop_sync(self, _context: object, n: int) -> int:
         self.marks.tick()
         return n
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from benchmarks.driver import Marks, Spec, drained, emit, main, stopped, wait_until
+from benchmarks.driver import Marks, Spec, drained, emit, main, marks_for, stopped, wait_until
 from benchmarks.measure import raise_file_limit, usage
 from benchmarks.peers.common import arguments, pings, submitted
 
@@ -60,7 +60,7 @@ def drain(spec: Spec) -> Mapping[str, Any]:
     """Run the jobs that wait, `slots` threads at once."""
     global _marks
     huey, _ = _huey(spec)
-    _marks = Marks(spec["count"])
+    _marks = marks_for(spec)
     consumer = huey.create_consumer(workers=spec["slots"], periodic=False)
     emit("ready")
     _marks.start()

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from benchmarks import driver
-from benchmarks.driver import Marks, Spec, drained, emit, wait_until
+from benchmarks.driver import Marks, Spec, drained, emit, marks_for, wait_until
 from benchmarks.measure import usage
 from benchmarks.peers.common import arguments, chunks, pings, submitted
 
@@ -58,7 +58,7 @@ def drain(spec: Spec) -> Mapping[str, Any]:
     """Run the jobs that wait."""
     queue = _queue(spec)
     counted: Any = import_module(_NAME)
-    counted.marks = Marks(spec["count"])
+    counted.marks = marks_for(spec)
     worker = _worker(queue)
     emit("ready")
     counted.marks.start()

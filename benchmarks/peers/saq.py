@@ -1,4 +1,6 @@
-"""SAQ on its default backend, Redis. Tasks are coroutines; results are stored for ten minutes (its default).
+"""SAQ on its default backend, Redis. Tasks are coroutines, or functions that it runs on threads.
+
+Results are stored for ten minutes (its default).
 
 It has no bulk submit: bulk is many calls at once, of which its queue lets 20 through at a time (its default).
 """
@@ -31,7 +33,10 @@ def _worker(spec: Spec, tasks: Tasks) -> Any:
     async def noop(context: object, n: int) -> int:
         return await tasks.noop(context, n)
 
-    functions = [("noop", noop), ("sleep", tasks.sleep), ("clock", tasks.clock)]
+    def noop_sync(context: object, n: int) -> int:
+        return tasks.noop_sync(context, n)
+
+    functions = [("noop", noop), ("noop_sync", noop_sync), ("sleep", tasks.sleep), ("clock", tasks.clock)]
     worker = import_module("saq").Worker(_queue(spec), functions, concurrency=spec["slots"])
     worker.SIGNALS = []
     return worker
@@ -49,7 +54,7 @@ async def submit(spec: Spec) -> Mapping[str, Any]:
 
 async def drain(spec: Spec) -> Mapping[str, Any]:
     """Run the jobs that wait, `slots` of them at once."""
-    tasks = Tasks(spec["count"])
+    tasks = Tasks(spec)
     worker = _worker(spec, tasks)
     queue = worker.queue
     emit("ready")

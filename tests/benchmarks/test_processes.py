@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from benchmarks.cases.together import drain_together
 from benchmarks.launch import DriverFailed, minded, started
 from benchmarks.live import Live
 from benchmarks.perform import perform
@@ -116,3 +117,27 @@ def _case(measure: Callable[[Run], Awaitable[Sample]], deadline_s: float = 60.0)
         return [own(engine) for engine in settings.engines]
 
     return Case("case", "A case", "", "", (Column("rate", "jobs/s"),), subjects, measure, deadline_s=deadline_s)
+
+
+async def test_two_workers_drain_one_store_together(tmp_path: Path) -> None:
+    """They begin together, and what they did is counted together: every job once."""
+    subject = own("sqlite", task="noop", slots=10)
+    settings = Settings(1, True, False, ("sqlite",), (), tmp_path)
+    run = Run(settings, subject, tmp_path, None, quiet)
+    await run.do("submit", mode="bulk", count=400)
+
+    together = await drain_together(run, 400, workers=2)
+
+    assert together.ran == 400
+    assert 0 < together.jobs <= 400
+    assert together.wall_s > 0
+    assert together.cpu_s > 0
+
+
+async def test_one_of_two_workers_may_do_it_all(tmp_path: Path) -> None:
+    """A single job: one worker runs it, and the other ends with it."""
+    settings = Settings(1, True, False, ("sqlite",), (), tmp_path)
+    run = Run(settings, own("sqlite", task="noop", slots=10), tmp_path, None, quiet)
+    await run.do("submit", mode="bulk", count=1)
+
+    assert (await drain_together(run, 1, workers=2)).ran == 1

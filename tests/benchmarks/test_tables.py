@@ -8,8 +8,13 @@ import pytest
 from benchmarks.cases import CASES
 from benchmarks.measure import quantile
 from benchmarks.report import markdown
+from benchmarks.rivals import RIVALS
 from benchmarks.settings import Settings
+from benchmarks.subjects import ENGINES
 from benchmarks.table import Case, Column, Outcome, Ratio, Row, ratio_of
+from benchmarks.venvs import versions
+
+from benchmarks import peers
 
 MORE = Ratio("rate", "x best peer")
 LESS = Ratio("ms", "x best peer", better="less")
@@ -90,12 +95,30 @@ def test_a_quantile_is_a_value_that_was_measured(q: float, expected: float) -> N
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_table_has_rows_of_ours_with_names_of_their_own(case: Case) -> None:
     """Rows are told apart by name, in the report and by ratios that name one."""
-    settings = Settings(1, True, True, ("memory", "sqlite"), ("huey", "arq", "saq", "rq"), Path())
+    settings = Settings(1, True, True, ENGINES, tuple(RIVALS), Path())
     subjects = case.subjects(settings)
 
     assert len({subject.name for subject in subjects}) == len(subjects)
-    assert "sqlite" in {subject.engine for subject in subjects if subject.group == "own"}
+    assert {"sqlite", "redis"} <= {subject.engine for subject in subjects if subject.group == "own"}
     assert {ratio.column for ratio in case.ratios} <= {column.key for column in case.columns}
+
+
+def test_every_peer_has_a_driver_and_pinned_versions() -> None:
+    """A peer that is listed can be run, and the report says in which version it was."""
+    drivers = {path.stem for path in Path(peers.__file__).parent.glob("*.py")}
+
+    assert set(RIVALS) <= drivers
+    assert all(versions(name) for name in RIVALS)
+
+
+def test_ropeway_on_redis_is_measured_on_the_server_that_peers_have() -> None:
+    """The row without a word about syncs is the one to compare: nobody's server has a log there."""
+    settings = Settings(1, True, True, ENGINES, tuple(RIVALS), Path())
+    syncs = {subject.name: subject.sync for case in CASES for subject in case.subjects(settings) if subject.sync}
+
+    assert {sync for name, sync in syncs.items() if not name.startswith("ropeway")} == {"memory"}
+    assert syncs["ropeway redis"] == "memory"
+    assert (syncs["ropeway redis, everysec"], syncs["ropeway redis, always"]) == ("window", "disk")
 
 
 def test_no_two_tables_share_a_name() -> None:
