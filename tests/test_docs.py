@@ -1,11 +1,11 @@
 """Runs every code block of README.md and docs/: what a reader types there works.
 
 The blocks of a page run in order, in one empty folder. `python` blocks that begin with `# name.py` are saved under that
-name, others are run; `sh` blocks are run by bash, and one that starts a server leaves it running until the page ends;
-`make` commands are looked up rather than run (`make test` runs this very file); `json` must parse, and `toml` is read
-as settings. Ports are replaced by free ones.
+name, others are run; `sh` blocks are run by bash, and one that starts a server leaves it running until the page ends
+(a `valkey-server` is a real one, on the loopback); `make` commands are looked up rather than run (`make test` runs this
+very file); `json` must parse, and `toml` is read as settings. Ports are replaced by free ones.
 
-Besides, what the pages name must be there: pages, files, tests, error codes.
+Besides, what the pages name must be there: pages, files, tests, error codes, engine URLs and their options.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -22,19 +23,27 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+import valkey_cli
 from ropeway.config import CONFIG_FILE, load_settings
-from ropeway.domain.errors import JobError, RopewayError
+from ropeway.domain.errors import InvalidRequest, JobError, RopewayError
+from ropeway.engines.redis.address import parse
+from ropeway.engines.redis.rights import acl_rules
+from servers import valkey_binary
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PORTS = ("8000", "8001")
-SERVER = re.compile(r"^(ropeway (up|api|worker)|python -m examples)\b", re.MULTILINE)
+GATEWAY_PORTS = ("8000", "8001")
+PORTS = (*GATEWAY_PORTS, "6379")
+VALKEY = "valkey-server"
+SERVER = re.compile(r"^(ropeway (up|api|worker)|python -m examples|valkey-server)\b", re.MULTILINE)
+ENGINE_URL = re.compile(r"(?:redis|rediss|valkey|valkeys|unix)(?:\+\w+)?:/{2,3}[^\s`'\"|<>()…]+")
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KNOWN = {"python", "sh", "json", "toml", "text"}
 BLOCK_TIMEOUT_S = 120
@@ -54,6 +63,10 @@ class Page:
         self._servers: list[subprocess.Popen[bytes]] = []
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         (folder / ".curlrc").write_text("fail-with-body\n")  # a refusal is an error here, as nobody looks at it
+        programs = folder / ".bin"
+        programs.mkdir()
+        valkey_cli.install(programs, int(self._ports["6379"]))
+        path = f"{programs}{os.pathsep}{path}"
         self._env = {
             **os.environ,
             "PATH": path,
@@ -64,7 +77,7 @@ class Page:
         }
 
     def run(self, block: Block) -> None:
-        text = re.sub(r"\b(8000|8001)\b", lambda match: self._ports[match[0]], block.text)
+        text = re.sub(r"\b(8000|8001|6379)\b", lambda match: self._ports[match[0]], block.text)
         getattr(self, f"_run_{block.language}")(text)
 
     def _run_python(self, text: str) -> None:
@@ -107,18 +120,29 @@ class Page:
             log = self._folder / f"server-{len(self._servers)}.log"
             with log.open("wb") as output:
                 server = subprocess.Popen(
-                    ["bash", "-c", f"exec {line}"], cwd=self._folder, env=self._env, stdout=output, stderr=output
+                    ["bash", "-c", f"exec {self._here(line)}"],
+                    cwd=self._folder,
+                    env=self._env,
+                    stdout=output,
+                    stderr=output,
                 )
             self._servers.append(server)
-            if not line.startswith("ropeway worker"):
-                port = next((port for port in self._ports.values() if port in line), self._ports["8000"])
-                gateways.append((server, int(port), log))
-        for gateway in gateways:
-            self._await_ready(*gateway)
+            if line.startswith(VALKEY):
+                self._await(server, partial(answers, int(self._ports["6379"])), log)
+            elif not line.startswith("ropeway worker"):
+                named = [self._ports[port] for port in GATEWAY_PORTS if self._ports[port] in line]
+                gateways.append((server, int(named[0] if named else self._ports["8000"]), log))
+        for server, port, log in gateways:
+            self._await(server, partial(is_ready, port), log)
 
-    def _await_ready(self, server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def _here(self, line: str) -> str:
+        """The line as it is started here: a Valkey of the development dependencies, on the page's own port."""
+        own = f"{valkey_binary()} --port {self._ports['6379']} --bind 127.0.0.1 --dir {self._folder}"
+        return line.replace(VALKEY, own) if line.startswith(VALKEY) else line
+
+    def _await(self, server: subprocess.Popen[bytes], is_up: Callable[[], bool], log: Path) -> None:
         deadline_s = time.monotonic() + BLOCK_TIMEOUT_S
-        while not is_ready(port):
+        while not is_up():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(timeout=0.05)
             assert server.poll() is None, f"the server ended: {log.read_text()}"
@@ -131,9 +155,9 @@ class Page:
         assert result.returncode == 0, f"exit {result.returncode}\n{result.stdout.decode()}\n{result.stderr.decode()}"
 
     def close(self) -> None:
-        for server in self._servers:
+        """Stop the servers, those first that came last: a gateway drains while its Valkey is there."""
+        for server in reversed(self._servers):
             server.send_signal(signal.SIGTERM)
-        for server in self._servers:
             server.wait(timeout=60)
 
 
@@ -153,6 +177,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def is_ready(port: int) -> bool:
@@ -216,6 +247,31 @@ def is_defined(file: str, name: str) -> bool:
     """Whether the file has a function of this name at its top."""
     path = ROOT / file
     return path.exists() and re.search(rf"^(async )?def {name}\(", path.read_text(), re.MULTILINE) is not None
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_engine_url_is_one(path: Path) -> None:
+    """What a page names as the URL of a Redis or Valkey is understood as such."""
+    for url in ENGINE_URL.findall(path.read_text()):
+        assert parse(url.rstrip(".,:;")).nodes
+
+
+def test_every_option_of_an_engine_url_is_explained() -> None:
+    """Each has its row in engines.md, and no row is of an option that is not there."""
+    with pytest.raises(InvalidRequest) as refused:
+        parse("redis://localhost?nosuchoption=1")
+    known = set(refused.value.detail.partition("known: ")[2].split(", "))
+    _, _, told = (ROOT / "docs/engines.md").read_text().partition("| option |")
+    rows, _, _ = told.partition("\n\n")
+    assert set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in rows.splitlines()[2:]))) == known
+
+
+def test_the_rights_of_a_user_are_those_that_are_needed() -> None:
+    """The user in engines.md may do what the engine's own rules say, and no more."""
+    _, _, told = (ROOT / "docs/engines.md").read_text().partition("ACL SETUSER ropeway on ")
+    command, _, _ = told.partition("\nropeway")
+    rules = [rule for rule in shlex.split(command.replace("\\\n", " ")) if not rule.startswith((">", "reset"))]
+    assert sorted(rules) == sorted(acl_rules().split())
 
 
 def test_every_error_code_is_explained() -> None:
