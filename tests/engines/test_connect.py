@@ -62,7 +62,7 @@ async def test_clock_and_randomness_can_be_given(tmp_path: Path, url: str) -> No
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
-        ("redis://localhost:x", "'x' is no port"),
+        ("redis://localhost:x", "no port"),
         ("rediss://localhost:6379/0?nonsense=1", "unknown option nonsense"),
         ("postgresql://localhost/jobs", "not built in yet"),
         ("", "use memory:, sqlite:PATH"),

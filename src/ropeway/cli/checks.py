@@ -18,7 +18,7 @@ import msgspec
 
 from ropeway.runtime.sizing import read_machine
 
-__all__ = ["Finding", "folder_findings", "limit_findings", "python_findings"]
+__all__ = ["MEANINGS", "Finding", "folder_findings", "limit_findings", "python_findings"]
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -32,6 +32,14 @@ THREADS_WANTED = 4096
 FREE_BYTES_WANTED = 1 << 30
 FSYNC_SLOW_MS = 5.0  # a spinning disk's; group commit hides it in bulk, not from one submit
 FSYNC_SAMPLES = 25
+
+
+MEANINGS = {
+    "disk": "it is written and synced: a power cut takes nothing that was acknowledged",
+    "window": "it is stored; a power cut may take the last second or two",
+    "memory": "it is in the server's memory: a restart may take it",
+}
+"""What each durability class promises of an accepted job."""
 
 
 class Finding(msgspec.Struct, frozen=True):

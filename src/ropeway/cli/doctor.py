@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ropeway.cli.checks import Finding, folder_findings, limit_findings, python_findings
-from ropeway.cli.engine import engine_file, with_engine
+from ropeway.cli.checks import MEANINGS, Finding, folder_findings, limit_findings, python_findings
+from ropeway.cli.engine import engine_file, shown, with_engine
 from ropeway.cli.exits import Exit
 from ropeway.cli.options import Config, EngineUrl, JsonLines
 from ropeway.cli.output import lines_wanted, out, write_line
@@ -54,17 +54,30 @@ def _engine_findings(url: str) -> Iterator[Finding]:
             yield Finding("engine", "ok", f"{url}: not made yet; `ropeway up` makes it")
             return
 
-    async def look(opened: Engine) -> Finding:
+    async def look(opened: Engine) -> list[Finding]:
         waiting = sum(queue.waiting for queue in await opened.stats())
         workers = len(await opened.workers())
         info = opened.info
-        value = f"{url}: {info.kind} {info.version}, durability {info.durability}, {waiting:,} jobs wait"
-        return Finding("engine", "ok", f"{value}, workers known: {workers}")
+        name = f"{info.url}: {info.version}" if file is None else f"{url}: {info.kind} {info.version}"
+        value = f"{name}, durability {info.durability}"
+        return [
+            Finding("engine", "ok", f"{value}, {waiting:,} jobs wait, workers known: {workers}"),
+            Finding("a 202 means", "ok", MEANINGS[info.durability]),
+            *(Finding("engine", "warn", warning) for warning in info.warnings),
+        ]
 
     try:
-        yield with_engine(url, None, look)
+        yield from with_engine(url, None, look)
     except RopewayError as error:
-        yield Finding("engine", "fail", url, error.detail)
+        yield Finding("engine", "fail", _shown(url), error.detail)
+
+
+def _shown(url: str) -> str:
+    """An engine's URL as it may be told: one that cannot be read may hold a password anywhere."""
+    try:
+        return url if engine_file(url) is not None else shown(url)
+    except RopewayError:
+        return "the engine's URL"
 
 
 def _sizing_findings(seconds: float) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ropeway.cli import bench, doctor, jobs, prune, queues, up
+from ropeway.cli import bench, doctor, fsck, jobs, prune, queues, up
 from ropeway.cli.exits import CODES_HELP, Exit, exit_of, message_of
 from ropeway.cli.options import JsonLines
 from ropeway.cli.output import err, lines_wanted, out, write_line
@@ -60,6 +60,7 @@ app.add_typer(queues.app, name="queues")
 app.command(help=bench.BENCH_HELP)(bench.bench)
 app.command(help=doctor.DOCTOR_HELP)(doctor.doctor)
 app.command()(prune.prune)
+app.command(help=fsck.FSCK_HELP)(fsck.fsck)
 
 
 @app.command("version")

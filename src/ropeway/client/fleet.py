@@ -146,7 +146,10 @@ class LimitsBody(msgspec.Struct, frozen=True):
 
 
 class InfoBody(msgspec.Struct, frozen=True):
-    """What runs here, and what a 202 of it means: `durability` is `disk`, `window` or `memory`."""
+    """What runs here, and what a 202 of it means: `durability` is `disk`, `window` or `memory`.
+
+    `warnings`: what an operator should know of the engine.
+    """
 
     name: str
     version: str
@@ -154,6 +157,7 @@ class InfoBody(msgspec.Struct, frozen=True):
     engine_version: str
     durability: Literal["disk", "window", "memory"]
     limits: LimitsBody
+    warnings: list[str] = []
 
 
 class HealthBody(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from ropeway.domain.errors import (
+    EngineUnavailable,
     IdempotencyKeyReused,
     JobLive,
     JobNotFound,
@@ -32,6 +33,7 @@ from ropeway.engines.hints import Listener
 
 __all__ = [
     "Engine",
+    "EngineBroken",
     "EngineInfo",
     "Execution",
     "JobPage",
@@ -44,6 +46,13 @@ __all__ = [
 ]
 
 Refusal = QueueFull | TooManyQueued | IdempotencyKeyReused
+
+
+class EngineBroken(EngineUnavailable):
+    """The engine failed, and takes nothing until it is opened anew: whoever runs its process must end it.
+
+    To those outside the process it is an EngineUnavailable as any other.
+    """
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -77,7 +86,10 @@ class Submission(Protocol):
     """What a client does to jobs. Another tenant's job is as one that does not exist."""
 
     async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
-        """Store each job with its rank and its idempotency claim; durable, to the engine's class, on return."""
+        """Store each job with its rank and its idempotency claim; durable, to the engine's class, on return.
+
+        No jobs at all ask whether any could be stored: EngineUnavailable tells why not.
+        """
         ...
 
     async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:

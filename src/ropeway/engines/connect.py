@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.ids import RandomBytes, system_random
@@ -37,7 +39,7 @@ def connect(url: str, *, clock: Clock | None = None, random: RandomBytes | None 
         return _redis(url, clock, random or system_random)
     if scheme in _NOT_YET:
         raise _refusal(f"the {scheme} engine is not built in yet: use {_FORMS}")
-    raise _refusal(f"{url[:100]!r} names no engine: use {_FORMS}")
+    raise _refusal(f"{_shown(url)!r} names no engine: use {_FORMS}")
 
 
 def _redis(url: str, clock: Clock | None, random: RandomBytes) -> Engine:
@@ -50,16 +52,21 @@ def _redis(url: str, clock: Clock | None, random: RandomBytes) -> Engine:
     return RedisEngine(url, clock, random)
 
 
+def _shown(url: str) -> str:
+    """A URL that names no engine, as it may be told: what may be a password is hidden."""
+    return re.sub(r"(:/*).*@", r"\1***@", url)[:100]
+
+
 def _path(url: str, rest: str) -> str:
     """The file that a `sqlite:` URL names, from what follows the colon."""
     if rest.startswith("///"):
         return "/" + rest.lstrip("/")
     if rest.startswith("//"):
-        raise _refusal(f"{url[:100]!r} names a host: for an absolute path write sqlite:///PATH")
+        raise _refusal(f"{_shown(url)!r} names a host: for an absolute path write sqlite:///PATH")
     if rest in ("", ":memory:"):
-        raise _refusal(f"{url[:100]!r} names no file: use sqlite:ropeway.db, or memory: for jobs that need not last")
+        raise _refusal(f"{_shown(url)!r} names no file: use sqlite:ropeway.db, or memory: for jobs that need not last")
     if "?" in rest or "#" in rest:
-        raise _refusal(f"{url[:100]!r}: an engine's URL takes no options")
+        raise _refusal(f"{_shown(url)!r}: an engine's URL takes no options")
     return rest
 
 

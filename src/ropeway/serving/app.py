@@ -29,7 +29,7 @@ from ropeway.domain.errors import (
 )
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import DEFAULT_TENANT
-from ropeway.engines.base import Engine
+from ropeway.engines.base import Engine, EngineBroken
 from ropeway.serving.about import AboutRoutes
 from ropeway.serving.catalogue import Catalogue, Check
 from ropeway.serving.deadlines import Deadlines
@@ -77,6 +77,9 @@ class Gateway:
         checks: by task name, what an input must pass besides the announced schema: an application in the same process
             hands over its tasks' own type checks.
         tenant: who owns the jobs that come in here.
+
+    `broken` is the engine's fault after which it must be opened anew, None as long as there is none; whoever runs the
+    gateway's process should end it then, and `when_broken` is called to have it so.
     """
 
     def __init__(
@@ -107,9 +110,12 @@ class Gateway:
             clock=clock,
             random=random,
             tenant=tenant,
+            noticed=self._notice,
         )
         self._submit = Submit(parts)
         self._router = _router((JobRoutes(parts), FeedRoutes(parts, self._feed), FleetRoutes(parts), AboutRoutes()))
+        self.broken: EngineBroken | None = None
+        self.when_broken: Callable[[], None] | None = None
         self._must_open = owns_engine
         self._owns_engine = owns_engine
         self._opening = asyncio.Lock()
@@ -190,6 +196,7 @@ class Gateway:
         except ClientGone:
             pass
         except RopewayError as error:
+            self._notice(error)
             await self._refusal(error, scope)(scope, receive, send)
         except Exception as error:
             problem = problem_of(error)
@@ -213,6 +220,14 @@ class Gateway:
         await self._router(scope, receive, send)
         reply: ASGIApp = scope[REPLY]
         return reply
+
+    def _notice(self, error: RopewayError) -> None:
+        """An engine that must be opened anew ends the process that it is in, once what is being answered is."""
+        if isinstance(error, EngineBroken) and self.broken is None:
+            self.broken = error
+            _log.critical("this gateway must start again: %s", error)
+            if self.when_broken is not None:
+                self.when_broken()
 
     def _refusal(self, error: RopewayError, scope: Scope) -> Reply:
         """The error as an answer, with when to try again where there is a point in that."""

@@ -140,6 +140,7 @@ class FleetRoutes:
                 engine=info.kind,
                 engine_version=info.version,
                 durability=info.durability,
+                warnings=list(info.warnings),
                 limits=LimitsBody(
                     body_bytes=options.max_body_bytes,
                     batch_bytes=options.max_batch_bytes,
@@ -161,19 +162,22 @@ class FleetRoutes:
         return await self._health()
 
     async def get_readyz(self, request: Request) -> Reply:
-        """New work may be sent here: nothing drains, the engine answers, and there is a task to submit to."""
+        """New work may be sent here: nothing drains, the engine takes jobs, and there is a task to submit to."""
         if self._parts.watches.draining:
             return json_reply(HealthBody("draining"), 503)
-        health = await self._health()
+        health = await self._health(takes_jobs=True)
         if health.status == 200 and not await self._parts.engine.tasks():
             return json_reply(HealthBody("starting", "no task is announced yet: is a worker running?"), 503)
         return health
 
-    async def _health(self) -> Reply:
+    async def _health(self, *, takes_jobs: bool = False) -> Reply:
         try:
             async with asyncio.timeout(HEALTH_DEADLINE_S):
                 await self._parts.engine.get(self._parts.tenant, ["job_health"])
+                if takes_jobs:
+                    await self._parts.engine.submit([])
         except RopewayError as error:
+            self._parts.noticed(error)
             return json_reply(HealthBody("unavailable", error.detail), 503)
         except TimeoutError:
             return json_reply(HealthBody("unavailable", f"the engine was silent for {HEALTH_DEADLINE_S:g} s"), 503)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ropeway.client.wire import JobBody, job_body
 from ropeway.domain.clock import Clock
-from ropeway.domain.errors import JobNotFound
+from ropeway.domain.errors import JobNotFound, RopewayError
 from ropeway.domain.ids import SEED_BYTES, RandomBytes, job_id
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
@@ -23,7 +24,10 @@ __all__ = ["Parts"]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One gateway's engine, limits and helpers; `tenant` owns every job that comes through it."""
+    """One gateway's engine, limits and helpers; `tenant` owns every job that comes through it.
+
+    `noticed` is told of what went wrong with the engine where that is not raised.
+    """
 
     engine: Engine
     options: GatewayOptions
@@ -34,6 +38,7 @@ class Parts:
     clock: Clock
     random: RandomBytes
     tenant: str
+    noticed: Callable[[RopewayError], None]
 
     def new_id(self) -> str:
         return job_id(self.clock.now_ms(), self.random(SEED_BYTES))

@@ -10,10 +10,12 @@ from ropeway.domain.errors import IdempotencyKeyReused
 from ropeway.domain.ids import RandomBytes
 from ropeway.domain.job import CLAIM_MS, NewJob, Receipt
 from ropeway.engines.base import Refusal
+from ropeway.engines.redis.lane import MAX_ITEMS
+from ropeway.engines.redis.moving import load
 from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.reading import get
 
-__all__ = ["submit_under_claim"]
+__all__ = ["free_claims", "submit_under_claim"]
 
 
 async def submit_under_claim(
@@ -38,3 +40,11 @@ async def submit_under_claim(
     if isinstance(answer, Receipt) and job_id != new.id:
         return msgspec.structs.replace(answer, replayed=True)
     return answer
+
+
+async def free_claims(keys: Partition, home: Callable[[str], Partition], limit: int) -> None:
+    """Free the keys claimed in this partition whose time is over, and whose jobs are gone from where they lived."""
+    found = (await keys.call("claim", "expired", min(limit, MAX_ITEMS))).values
+    for name, job_id in zip(found[::2], found[1::2], strict=True):
+        (job,) = await load(home(job_id), [job_id], inputs=False)
+        await keys.call("claim", "forget" if job is None else "keep", name)

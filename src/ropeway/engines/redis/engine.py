@@ -6,13 +6,21 @@ import asyncio
 import binascii
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from ropeway.domain.clock import Clock
-from ropeway.domain.errors import EngineUnavailable, JobLive, JobNotFound, JobNotRetryable, LeaseLost
+from ropeway.domain.errors import (
+    EngineUnavailable,
+    JobLive,
+    JobNotFound,
+    JobNotRetryable,
+    LeaseLost,
+    OutcomeUnknown,
+)
 from ropeway.domain.event import Cursor
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
@@ -25,7 +33,7 @@ from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewe
 from ropeway.engines.hints import Listener
 from ropeway.engines.redis import reading, submitting, upkeep, working
 from ropeway.engines.redis.address import Address, parse
-from ropeway.engines.redis.claiming import submit_under_claim
+from ropeway.engines.redis.claiming import free_claims, submit_under_claim
 from ropeway.engines.redis.fleet import PROVE_S, Failpoint, Fleet, Home
 from ropeway.engines.redis.lane import chunks
 from ropeway.engines.redis.partition import Partition
@@ -65,7 +73,7 @@ class RedisEngine:
         self._failpoint = failpoint
         self._prove_s = prove_s
         self._is_open = False
-        self._turn = itertools.count()
+        self._turns: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
     @property
     def info(self) -> EngineInfo:
@@ -126,15 +134,20 @@ class RedisEngine:
         await self._everywhere(lambda partition: upkeep.announce(partition, worker))
 
     async def lease(self, request: LeaseRequest) -> list[Assignment]:
-        homes = self._open.homes
         leased: list[Assignment] = []
-        first = next(self._turn)
-        for n in range(len(homes)):
+        away: EngineUnavailable | None = None
+        for partition in self._by_turns("lease"):
             left = request.limit - len(leased)
             if left > 0:
-                partition = homes[(first + n) % len(homes)].partition
                 wish = msgspec.structs.replace(request, limit=left)
-                leased += await working.lease(partition, wish, self._random)
+                try:
+                    leased += await working.lease(partition, wish, self._random)
+                except OutcomeUnknown:
+                    raise  # the caller gives up its session, and with it what the other partitions have given
+                except EngineUnavailable as error:
+                    away = error  # the other partitions' work goes on, and what they gave is not to be forgotten
+        if away is not None and not leased:
+            raise away
         return leased
 
     async def renew(self, session: str, ttl_ms: int) -> Renewal:
@@ -158,11 +171,8 @@ class RedisEngine:
         return await self._spread(job_ids, _itself, lambda p, part: reading.get(p.partition, tenant, part))
 
     async def find(self, query: JobQuery) -> JobPage:
-        reading.number_of(query.before)
-        found = await self._everywhere(lambda partition: reading.find(partition, query))
-        newest = reading.merged(found, query.limit + 1)
-        kept = newest[: query.limit]
-        return JobPage(tuple(stored.job for stored in kept), str(kept[-1].number) if len(newest) > len(kept) else None)
+        asked = (reading.find(partition, query, place) for place, partition in enumerate(self.partitions))
+        return reading.joined(await asyncio.gather(*asked), query.limit)
 
     async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
         return await reading.events(self._home(job_id), tenant, job_id, after, limit)
@@ -193,18 +203,25 @@ class RedisEngine:
     # -- Upkeep
 
     async def promote(self, limit: int) -> Promotion:
-        told = await self._everywhere(lambda partition: upkeep.promote(partition, limit))
-        times = [promotion.next_at_ms for promotion in told if promotion.next_at_ms is not None]
-        return Promotion(sum(promotion.moved for promotion in told), min(times, default=None))
+        moved = 0
+        times: list[int] = []
+        for partition in self._by_turns("promote"):
+            promotion = await upkeep.promote(partition, limit - moved)
+            moved += promotion.moved
+            if promotion.next_at_ms is not None:
+                times.append(promotion.next_at_ms)
+        return Promotion(moved, min(times, default=None))
 
     async def rescue(self, limit: int) -> int:
         if self._open.steady_for_s() < STEADY_S:
             return 0
-        return sum(await self._everywhere(lambda partition: upkeep.rescue(partition, limit)))
+        return await self._within(limit, "rescue", upkeep.rescue)
 
     async def prune(self, limit: int) -> int:
+        if len(self.partitions) > 1:
+            await self._everywhere(lambda partition: free_claims(partition, self._home, limit))
         keep_bytes = self.keep_bytes
-        return sum(await self._everywhere(lambda partition: upkeep.prune(partition, limit, keep_bytes)))
+        return await self._within(limit, "prune", lambda partition, left: upkeep.prune(partition, left, keep_bytes))
 
     async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
         return await upkeep.elect(self._first, duty, holder, ttl_ms)
@@ -246,6 +263,20 @@ class RedisEngine:
             return [await ask(homes[0].partition)]
         return await asyncio.gather(*(ask(home.partition) for home in homes))
 
+    def _by_turns(self, what: str) -> list[Partition]:
+        """All partitions, beginning with another each time: none is always the last."""
+        partitions = self.partitions
+        first = next(self._turns[what]) % len(partitions)
+        return partitions[first:] + partitions[:first]
+
+    async def _within(self, limit: int, what: str, ask: Callable[[Partition, int], Awaitable[int]]) -> int:
+        """What some partitions did, one after the other until the limit is reached."""
+        done = 0
+        for partition in self._by_turns(what):
+            if done < limit:
+                done += await ask(partition, limit - done)
+        return done
+
     async def _spread(
         self,
         items: Sequence[Item],
@@ -264,8 +295,8 @@ class RedisEngine:
         return [next(answers[place]) for place in places]
 
     def _is_apart(self, job: NewJob) -> bool:
-        """Whether the job's idempotency key lives in another partition than the job."""
-        return job.idempotency_key is not None and self._place(_claim(job)) != self._place(job.id)
+        """Whether the job's idempotency key may live in another partition than the job that it made."""
+        return job.idempotency_key is not None and len(self._open.homes) > 1
 
     async def _submit_one(self, job: NewJob) -> Receipt | Refusal:
         async def submit(new: NewJob) -> Receipt | Refusal:

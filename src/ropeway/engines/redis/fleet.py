@@ -14,7 +14,7 @@ from ropeway.domain.lease import Append, Appended, Commit
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Refusal
 from ropeway.engines.redis import submitting, working
-from ropeway.engines.redis.address import Address
+from ropeway.engines.redis.address import Address, Node
 from ropeway.engines.redis.hearing import Hearing, RedisBoard
 from ropeway.engines.redis.lane import Lane
 from ropeway.engines.redis.link import Link
@@ -83,7 +83,8 @@ class Fleet:
         self.failpoint = failpoint
         self.tls = address.ssl_context()
         self.board = RedisBoard()
-        self.proof = Proof("redis", "", address.durability)
+        self.proof = Proof("redis", "", address.durability)  # that of the weakest server
+        self._proofs: dict[Node | None, Proof] = {}
         self._young_until_s = float("-inf")
         wait = (address.wait_replicas, round(address.wait_timeout_s * 1000)) if address.wait_replicas else None
         self.homes = [Home(self, number, wait) for number in range(address.partitions)]
@@ -102,9 +103,8 @@ class Fleet:
         for home in self.homes:
             home.hearing.start()
         self._watch = asyncio.create_task(self._prove_again())
-        log.info(
-            "%s: %s %s, class %s", self.address.masked, self.proof.server, self.proof.version, self.proof.durability
-        )
+        proof = self.proof
+        log.info("%s: %s %s, class %s", self.address.masked, proof.server, proof.version, proof.durability)
 
     async def shut(self) -> None:
         with suppress(TimeoutError):
@@ -117,11 +117,16 @@ class Fleet:
             await home.route.shut()
 
     async def prove(self, link: Link) -> None:
-        """Look at a server before its link is used."""
-        self.proof = await prove(link, self.address)
-        for warning in self.proof.warnings:
-            log.warning("%s: %s", link.node, warning)
-        if self.proof.uptime_s < YOUNG_S and self.clock is None:
+        """Look at a server before its link is used, and from time to time; what is new about it is told."""
+        known, proof = self._proofs.get(link.node), await prove(link, self.address)
+        self._proofs[link.node] = proof
+        used = {link.node, *(home.route.node for home in self.homes)}
+        self.proof = min((self._proofs[node] for node in used & self._proofs.keys()), key=lambda each: each.rank)
+        if known is None or (known.durability, known.warnings) != (proof.durability, proof.warnings):
+            log.info("%s is %s %s, class %s", link.node, proof.server, proof.version, proof.durability)
+            for warning in proof.warnings:
+                log.warning("%s: %s", link.node, warning)
+        if proof.uptime_s < YOUNG_S and self.clock is None:
             self._young_until_s = asyncio.get_running_loop().time()
 
     @property

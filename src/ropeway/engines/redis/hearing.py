@@ -114,7 +114,8 @@ class Hearing:
             await link.do("PING")
         except LinkDown as error:
             if "NOPERM" in str(error):
-                raise Unsafe(f"the user may not subscribe to hints: allow &{self._channels[_OTHER]}*; {error}") from error
+                channels = f"{self._channels[_OTHER]}*"
+                raise Unsafe(f"the user may not subscribe to hints: allow &{channels}; {error}") from error
             raise
         link.tell("SUNSUBSCRIBE", self._channels[_OTHER])
 

@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from ropeway.domain.errors import EngineUnavailable
+from ropeway.engines.redis.route import Unreachable
+
 __all__ = ["MAX_BYTES", "MAX_ITEMS", "Lane", "chunks"]
 
 Item = TypeVar("Item")
@@ -60,6 +63,9 @@ class Lane(Generic[Item, Answer]):
         self._flights += 1
         try:
             return list(await self._carry(list(items)))
+        except Exception as error:
+            self._turn_away(error)
+            raise
         finally:
             self._flights -= 1
             if self._waiting:
@@ -107,6 +113,7 @@ class Lane(Generic[Item, Answer]):
                 if not future.done():
                     future.set_exception(error)
                     future.exception()  # a caller may be gone
+            self._turn_away(error)
             if not isinstance(error, Exception):
                 raise
             return
@@ -115,6 +122,16 @@ class Lane(Generic[Item, Answer]):
             if not future.done():
                 future.set_result(list(answers[start : start + len(items)]))
             start += len(items)
+
+    def _turn_away(self, error: BaseException) -> None:
+        """When nobody was reached for those before: what waits behind them has waited as long, and was not sent."""
+        if not isinstance(error, Unreachable) and not isinstance(error.__cause__, Unreachable):
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(EngineUnavailable(str(error)))
+                future.exception()
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flights -= 1

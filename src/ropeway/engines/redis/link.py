@@ -170,8 +170,10 @@ class Link(asyncio.Protocol):
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.PushNotification):
-            if reply[0] in _CONFIRMED:
-                self._unconfirmed = max(self._unconfirmed - 1, 0)  # some come unasked: when a slot moves away
+            if reply[0] in _CONFIRMED and self._unconfirmed > 0:
+                self._unconfirmed -= 1
+            elif reply[0] == "sunsubscribe":
+                self.close(f"{self.node} holds the slot no more: it ended a subscription")  # and would let us wait
             elif self._on_push is not None:
                 self._on_push(reply)
             return

@@ -20,6 +20,7 @@ __all__ = ["Partition", "Reply"]
 log = logging.getLogger("ropeway.engine")
 
 PATIENCE_S = 2.0  # how long a call looks for a server before it says that there is none
+AWAY_S = 0.6  # the same when there has been none for that long: until the next try to connect
 RESOLVE_S = 5.0  # how much longer it looks when the reply to what it sent was lost
 RESOLVE_LEASE_S = 300.0  # for a lease: while nobody knows what it gave, those jobs run nowhere, and a repeat tells
 AGAIN_S = 0.02  # until the next try with a server that is not ready
@@ -68,10 +69,13 @@ class Partition:
             repeat: whether to run it again after a lost reply, since a second run answers as the first did.
             wait: replicas that must have the write before it counts, and how many ms that may take.
 
+        A server that has been away for longer is waited for only until the next try to reach it.
+
         Raises EngineUnavailable: nothing happened; OutcomeUnknown: it may have.
         """
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + PATIENCE_S
+        is_away = self.route.away_for_s > PATIENCE_S
+        deadline_s = loop.time() + (min(PATIENCE_S, AWAY_S) if is_away else PATIENCE_S)
         sent = False
         while True:
             try:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from ropeway.engines.redis.address import Address
-from ropeway.engines.redis.link import Link, Refused
+from ropeway.engines.redis.link import Link, LinkDown, Refused
 from ropeway.engines.redis.route import Unsafe
 
 __all__ = ["Proof", "prove"]
@@ -29,7 +29,10 @@ _CLASSES: tuple[Durability, ...] = ("memory", "window", "disk")
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What a server proved: its name and version, the durability class that follows, and what to know besides. 0 maxmemory: no limit."""
+    """What a server proved: its name and version, the durability class that follows, and what to know besides.
+
+    `maxmemory_bytes` is 0 where there is no limit.
+    """
 
     server: str
     version: str
@@ -38,47 +41,76 @@ class Proof(msgspec.Struct, frozen=True):
     uptime_s: int = 0
     maxmemory_bytes: int = 0
 
+    @property
+    def rank(self) -> int:
+        """Orders proofs by their class, the weakest first."""
+        return _CLASSES.index(self.durability)
+
 
 async def prove(link: Link, address: Address) -> Proof:
-    """Look at a server before it is used. Raises Unsafe, with the remedy, for one that would lose accepted jobs."""
+    """Look at a server before it is used.
+
+    Raises Unsafe, with the remedy, for one that would lose accepted jobs, and LinkDown for one that is not ready yet.
+    """
     info = _parse(await link.do("INFO"))
+    if info.get("loading") == "1":  # while it reads its append-only file it tells that it has none
+        raise LinkDown(f"{link.node} is loading its data", sent=False)
     name = "valkey" if "valkey_version" in info else "redis"
     version = info.get(f"{name}_version", "0")
     _check_version(link, name, version)
-    if info.get("role") != "master":
-        raise Unsafe(f"{link.node} is a replica: what is written there is lost. Name the master, or use +sentinel")
+    _check_place(link, info, address)
     policy = info.get("maxmemory_policy", "")
     if policy != "noeviction":
         raise Unsafe(
             f"{link.node} may evict accepted jobs when its memory is full (maxmemory-policy {policy or 'unknown'}): "
             "set `maxmemory-policy noeviction`"
         )
-    durability, warnings = await _durability(link, info)
-    if _CLASSES.index(durability) < _CLASSES.index(address.durability):
+    fsync = await _config(link, "appendfsync")
+    durability, warnings = _durability(link, info, fsync)
+    uptime_s, maxmemory_bytes = int(info.get("uptime_in_seconds", 0)), int(info.get("maxmemory", 0))
+    proof = Proof(name, version, durability, tuple(warnings), uptime_s, maxmemory_bytes)
+    if proof.rank < _CLASSES.index(address.durability):
         raise Unsafe(
             f"{link.node} keeps jobs by class {durability!r}, and {address.durability!r} is asked for: "
-            + (
-                "set `appendonly yes`, or accept its loss with ?durability=memory in the engine's URL"
-                if durability == "memory"
-                else "set `appendfsync always`, or accept the loss of a second with ?durability=window"
-            )
+            + _remedy(durability, fsync)
         )
-    uptime_s, maxmemory_bytes = int(info.get("uptime_in_seconds", 0)), int(info.get("maxmemory", 0))
-    return Proof(name, version, durability, tuple(warnings), uptime_s, maxmemory_bytes)
+    return proof
 
 
-async def _durability(link: Link, info: dict[str, str]) -> tuple[Durability, list[str]]:
+def _check_place(link: Link, info: dict[str, str], address: Address) -> None:
+    if info.get("role") != "master":
+        raise Unsafe(f"{link.node} is a replica: what is written there is lost. Name the master, or use +sentinel")
+    if info.get("cluster_enabled") == "1" and address.topology != "cluster":
+        raise Unsafe(f"{link.node} is a node of a cluster: write redis+cluster:// in the engine's URL")
+
+
+def _durability(link: Link, info: dict[str, str], fsync: str | None) -> tuple[Durability, list[str]]:
+    """The class, and what an operator should know of it."""
     if info.get("aof_enabled") != "1":
         return "memory", ["no append-only file: a restart of the server loses jobs"]
-    for sign in ("aof_last_write_status", "aof_last_bgrewrite_status"):
-        if info.get(sign, "ok") != "ok":
-            raise Unsafe(f"{link.node} cannot write its append-only file ({sign} is {info[sign]}): look at its disk")
-    fsync = await _config(link, "appendfsync")
+    status = info.get("aof_last_write_status", "ok")
+    if status != "ok":
+        raise Unsafe(
+            f"{link.node} cannot write its append-only file (aof_last_write_status is {status}): look at its disk"
+        )
+    warnings = []
+    if info.get("aof_last_bgrewrite_status", "ok") != "ok":
+        warnings.append("the last rewrite of the append-only file failed, so it only grows: look at the server's disk")
     if fsync == "always":
-        return "disk", []
+        return "disk", warnings
     if fsync is None:
-        return "window", ["CONFIG GET appendfsync is not allowed to this user: class window is assumed"]
-    return "window", [] if fsync == "everysec" else [f"appendfsync is {fsync}: a power cut may take half a minute"]
+        warnings.append("CONFIG GET appendfsync is not allowed to this user: class window is assumed")
+    elif fsync != "everysec":
+        warnings.append(f"appendfsync is {fsync}: a power cut may take half a minute")
+    return "window", warnings
+
+
+def _remedy(durability: Durability, fsync: str | None) -> str:
+    if durability == "memory":
+        return "set `appendonly yes`, or accept its loss with ?durability=memory in the engine's URL"
+    if fsync is None:
+        return "allow the user +config|get, so that `appendfsync always` can be seen"
+    return "set `appendfsync always`, or accept the loss of a second with ?durability=window"
 
 
 async def _config(link: Link, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
@@ -14,12 +15,14 @@ from ropeway.domain.lifecycle import State
 from ropeway.domain.log import EventPage, page
 from ropeway.domain.queue import QueuePolicy, QueueStats
 from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.base import JobPage
+from ropeway.engines.redis.address import MAX_PARTITIONS
 from ropeway.engines.redis.lane import MAX_ITEMS
 from ropeway.engines.redis.moving import load
 from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.rows import Stored, events_from, job_from, past_from
 
-__all__ = ["events", "find", "get", "merged", "number_of", "policy_from", "position", "stats", "tasks", "workers"]
+__all__ = ["events", "find", "get", "joined", "policy_from", "position", "stats", "tasks", "workers"]
 
 _FAR = 2**62  # a cursor may hold more than a stream's ids do
 _COUNTED = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
@@ -99,10 +102,11 @@ async def tasks(partition: Partition) -> list[TaskCard]:
     return sorted(cards, key=lambda task: task.name)
 
 
-async def find(partition: Partition, query: JobQuery) -> list[Stored]:
-    """The first `query.limit + 1` jobs of a partition that fit, newest first."""
+async def find(partition: Partition, query: JobQuery, place: int) -> list[Stored]:
+    """The first `query.limit + 1` jobs of a partition, which is the `place`th, that fit, newest first."""
+    before = _before(query.before, place)
     found: list[Stored] = []
-    async for stored in _candidates(partition, query):
+    async for stored in _candidates(partition, query, before):
         if _fits(stored.job, query):
             found.append(stored)
             if len(found) > query.limit:
@@ -110,18 +114,27 @@ async def find(partition: Partition, query: JobQuery) -> list[Stored]:
     return found
 
 
-def number_of(cursor: str | None) -> int | None:
-    """The number in a page's cursor. Raises InvalidRequest for one that no page gave."""
+def joined(found: Sequence[Sequence[Stored]], limit: int) -> JobPage:
+    """A page of what all the partitions found, newest first; of jobs of one number the last partition's."""
+    lines = ([(stored.number, place, stored) for stored in some] for place, some in enumerate(found))
+    newest = heapq.nlargest(limit + 1, itertools.chain.from_iterable(lines), key=lambda entry: entry[:2])
+    kept = newest[:limit]
+    cursor = str(kept[-1][0] * MAX_PARTITIONS + kept[-1][1]) if len(newest) > len(kept) else None
+    return JobPage(tuple(stored.job for _, _, stored in kept), cursor)
+
+
+def _before(cursor: str | None, place: int) -> int | None:
+    """Below which number a partition goes on after a page. Raises InvalidRequest for a cursor that no page gave."""
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         raise InvalidRequest(f"{cursor[:40]!r} is no cursor of a list", param="cursor")
-    return int(cursor)
+    number, last = divmod(int(cursor), MAX_PARTITIONS)
+    return number + 1 if place < last else number
 
 
-async def _candidates(partition: Partition, query: JobQuery) -> AsyncIterator[Stored]:
+async def _candidates(partition: Partition, query: JobQuery, before: int | None) -> AsyncIterator[Stored]:
     """Jobs that may fit, newest first: out of the lists of the states asked for when they are short, else of all."""
-    before = number_of(query.before)
     states = " ".join(sorted(query.states))
     if query.states and not {State.succeeded, State.cancelled}.intersection(query.states):
         reply = await partition.call("list", query.tenant, states, query.queue or "")
@@ -150,8 +163,3 @@ def _fits(job: Job, query: JobQuery) -> bool:
         and query.task in (None, job.task)
         and (query.tag is None or query.tag in job.options.tags)
     )
-
-
-def merged(lists: Sequence[Sequence[Stored]], limit: int) -> list[Stored]:
-    """The newest of several partitions' findings."""
-    return heapq.nlargest(limit, (stored for found in lists for stored in found), key=lambda stored: stored.number)

@@ -19,7 +19,8 @@ __all__ = ["Route", "Unreachable", "Unsafe", "root_of", "slot_of"]
 log = logging.getLogger("ropeway.engine")
 
 SLOTS = 16_384
-FIRST_WAIT_S, LAST_WAIT_S = 0.01, 1.0
+_NO_ENTRY = ("NOAUTH", "NOPERM", "WRONGPASS")  # to ask again would not help
+FIRST_WAIT_S, LAST_WAIT_S = 0.01, 0.5  # between two tries to connect
 
 
 class Unreachable(EngineUnavailable):
@@ -65,6 +66,7 @@ class Route:
     ) -> None:
         self.connects = 0
         self.lost_at_s = float("-inf")
+        self._away_at_s = 0.0
         self._address = address
         self._tls = tls
         self._slot = slot_of(root[root.index("{") + 1 : root.index("}")])
@@ -86,6 +88,7 @@ class Route:
         if self._making is None or self._making.done():
             self._making = asyncio.create_task(self._make())
             self._making.add_done_callback(_look_at)
+            self._away_at_s = asyncio.get_running_loop().time()
         making = self._making
         await asyncio.wait({making}, timeout=max(deadline_s - asyncio.get_running_loop().time(), 0))
         if not making.done():
@@ -96,6 +99,13 @@ class Route:
         if isinstance(error, EngineUnavailable):
             raise type(error)(error.detail) from error  # one for each caller: a traceback belongs to one
         return making.result()
+
+    @property
+    def away_for_s(self) -> float:
+        """For how long a link has been looked for; 0 when there is one, or nobody looks."""
+        if self._making is None or self._making.done():
+            return 0.0
+        return asyncio.get_running_loop().time() - self._away_at_s
 
     @property
     def timeout_s(self) -> float:
@@ -143,6 +153,8 @@ class Route:
                 return await self._connect()
             except (LinkDown, Refused) as error:
                 self._reason = str(error)
+                if self._reason.startswith(_NO_ENTRY):
+                    raise Unsafe(f"{self._address.masked} lets us not in: {self._reason}") from error
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - to come apart, not to be secret
             wait_s = min(wait_s * 2, LAST_WAIT_S)
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import apsw
 
 from ropeway.domain.clock import Clock
-from ropeway.domain.errors import EngineUnavailable, OutcomeUnknown
+from ropeway.domain.errors import OutcomeUnknown
 from ropeway.domain.ids import RandomBytes
+from ropeway.engines.base import EngineBroken
 from ropeway.engines.sqlite.connection import SqliteOptions, begin, translated
 from ropeway.engines.sqlite.topics import Topics
 from ropeway.engines.sqlite.transaction import Transaction
@@ -45,7 +46,10 @@ class Done(NamedTuple):
 
 
 class Scribe:
-    """The writing side of an engine, in whichever thread owns the connection."""
+    """The writing side of an engine, in whichever thread owns the connection.
+
+    `refusal` is why nothing is written any more, None while it is; to be read from any thread.
+    """
 
     def __init__(self, connection: apsw.Connection, clock: Clock, random: RandomBytes, options: SqliteOptions) -> None:
         self._connection = connection
@@ -53,7 +57,7 @@ class Scribe:
         self._random = random
         self._options = options
         self._is_durable = True  # as the connection was opened
-        self._refusal: str | None = None
+        self.refusal: str | None = None
 
     def perform(self, operations: Sequence[Operation]) -> Done:
         """Run these operations; never raises for what goes wrong in them."""
@@ -75,8 +79,8 @@ class Scribe:
         return Done(answers, topics)
 
     def _together(self, operations: Sequence[Operation]) -> Done:
-        if self._refusal is not None:
-            raise EngineUnavailable(self._refusal)
+        if self.refusal is not None:
+            raise EngineBroken(self.refusal)
         self._sync(any(operation.verb.durable for operation in operations))
         begin(self._connection, self._options.busy_timeout_s)
         try:
@@ -97,7 +101,7 @@ class Scribe:
         except Exception as error:
             self._roll_back()
             if isinstance(error, apsw.IOError):
-                self._refusal = f"the disk failed in a commit ({error}): open the engine again"
+                self.refusal = f"the disk failed in a commit ({error}): open the engine again"
             raise OutcomeUnknown(f"the commit failed: {error}") from error
 
     def _roll_back(self) -> None:

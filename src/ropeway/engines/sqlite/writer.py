@@ -22,6 +22,7 @@ from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes
 from ropeway.domain.lease import Assignment, Commit, Outcome
+from ropeway.engines.base import EngineBroken
 from ropeway.engines.hints import Board
 from ropeway.engines.sqlite.connection import SqliteOptions, open_writer, translated
 from ropeway.engines.sqlite.scribe import Done, Operation, Scribe
@@ -49,6 +50,7 @@ class Writer:
         self._peers: Peers | None = None
         self._gathered: list[Operation] = []
         self._inbox: SimpleQueue[list[Operation] | None] = SimpleQueue()
+        self._scribe: Scribe | None = None
         self._is_open = False
 
     async def start(self) -> None:
@@ -77,10 +79,12 @@ class Writer:
             await asyncio.shield(self._ended)
 
     async def do(self, verb: Verb[Wish, Answer], wishes: Sequence[Wish]) -> list[Answer]:
-        """The answers to these wishes, once they are as durable as the verb asks."""
+        """The answers to these wishes, once they are as durable as the verb asks. None at all ask whether it writes."""
         if not self._is_open:
             raise EngineUnavailable("the engine is not open")
         if not wishes:
+            if self._scribe is not None and self._scribe.refusal is not None:
+                raise EngineBroken(self._scribe.refusal)
             return []
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
         self._gather(Operation(verb, wishes, future))
@@ -102,7 +106,8 @@ class Writer:
         try:
             with contextlib.closing(open_writer(self._path, self._options)) as connection:
                 self._tell_loop(_succeed, opened)
-                self._serve(Scribe(connection, self._clock, self._random, self._options))
+                self._scribe = Scribe(connection, self._clock, self._random, self._options)
+                self._serve(self._scribe)
                 _empty_wal(connection)
         except Exception as error:
             self._tell_loop(_fail, opened, translated(error))

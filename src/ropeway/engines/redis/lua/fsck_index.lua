@@ -75,10 +75,10 @@ local function fault_of_job(member)
     end
     local job = call('HMGET', root .. 'job:' .. id, 'head', 'state', 'session', 'queue_deadline_ms', 'expires_at_ms',
         'cancel_requested_at_ms')
-    if not job[1] or not string.match(job[1], '^%S+ %S+ %S+ %d %d+ %S+ %d+ %-?%d+ %-?%d+ %d+') then
+    local state, head = job[2] or 'queued', parse_head(job[1] or '')
+    if not head.number then
         return nil -- told when that job is looked at
     end
-    local state, head = job[2] or 'queued', parse_head(job[1])
     if not is_its_own(member, id, head) then
         return member .. ' is no entry of job ' .. id
     end

@@ -44,9 +44,15 @@ local function look_in(index, ticket, wanted)
     end
 end
 
+local is_known = {}
+
 local function look_for_queue(queue)
-    if call('SISMEMBER', root .. 'queues', queue) == 0 then
+    if is_known[queue] == nil then
+        is_known[queue] = call('SISMEMBER', root .. 'queues', queue) == 1
+    end
+    if not is_known[queue] then
         fault('queue', 'its queue ' .. queue .. ' is not among the queues', function()
+            is_known[queue] = true
             call('SADD', root .. 'queues', queue)
             call('HSETNX', root .. 'queue:' .. queue, 'max_depth', 1000000)
         end)
@@ -130,10 +136,13 @@ local function look_in_all(id, head)
     repair = was
 end
 
+local highest = tonumber(call('HGET', root .. 'meta', 'number')) or 0
+
 local function look_at_number(head)
-    if (tonumber(call('HGET', root .. 'meta', 'number')) or 0) < head.number then
+    if highest < head.number then
         fault('number', 'its number ' .. integer(head.number) .. ' is above the highest that was given', function()
-            call('HSET', root .. 'meta', 'number', integer(head.number))
+            highest = head.number
+            call('HSET', root .. 'meta', 'number', integer(highest))
         end)
     end
 end
