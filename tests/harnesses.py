@@ -10,16 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from redis_harness import RedisHarness
+from redis_harness import ClusterHarness, RedisHarness, RedisServerHarness, SpreadHarness
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import RopewayError
 from ropeway.domain.ids import RandomBytes
 from ropeway.engines.base import Engine
 from ropeway.engines.sqlite import SqliteEngine
 from ropeway.engines.sqlite.connection import SqliteOptions
-from ropeway.testing.harness import Harness, MemoryHarness
+from ropeway.testing.harness import FailpointHarness, Harness, MemoryHarness
 
-__all__ = ["HARNESSES", "Killed", "SharedSqliteHarness", "SqliteHarness"]
+__all__ = ["HARNESSES", "SharedRedisHarness", "SharedSpreadHarness", "SharedSqliteHarness", "SqliteHarness"]
 
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where test files live, if there is a disk in memory: thousands of fsyncs prove nothing here, and take minutes."""
@@ -128,28 +128,55 @@ class SqliteHarness:
         return engine
 
 
-class SharedSqliteHarness(SqliteHarness):
-    """Two SQLite engines on one file, as two processes have it, asked in turn; a crash takes both."""
+class _Shared:
+    """Two engines on each store, as two processes have it, asked in turn; a crash takes both."""
 
-    name = "sqlite-shared"
+    def __init__(self, alone: FailpointHarness) -> None:
+        self.name = f"{alone.name}-shared"
+        self.failpoints = alone.failpoints
+        self._alone = alone
 
     async def start(self, clock: Clock, random: RandomBytes) -> Engine:
-        return await self._shared(await super().start(clock, random))
+        return await self._shared(await self._alone.start(clock, random))
 
     async def stop(self, engine: Engine) -> None:
-        await super().stop(_first(engine))
+        await self._alone.stop(_first(engine))
 
     async def reopen(self, engine: Engine) -> Engine:
         return await self.crash(engine)
 
     async def crash(self, engine: Engine) -> Engine:
-        return await self._shared(await super().crash(_first(engine)))
+        return await self._shared(await self._alone.crash(_first(engine)))
+
+    async def beside(self, engine: Engine) -> Engine:
+        return await self._alone.beside(_first(engine))
 
     async def die(self, engine: Engine, point: str, call: Callable[[], Awaitable[object]]) -> Engine:
-        return await self._shared(await super().die(_first(engine), point, call))
+        return await self._shared(await self._alone.die(_first(engine), point, call))
 
     async def _shared(self, first: Engine) -> Engine:
-        return cast(Engine, _InTurn(first, await self.beside(first)))
+        return cast(Engine, _InTurn(first, await self._alone.beside(first)))
+
+
+class SharedSqliteHarness(_Shared):
+    """Two SQLite engines on one file."""
+
+    def __init__(self) -> None:
+        super().__init__(SqliteHarness())
+
+
+class SharedRedisHarness(_Shared):
+    """Two Redis engines on one prefix of a Valkey server."""
+
+    def __init__(self) -> None:
+        super().__init__(RedisHarness())
+
+
+class SharedSpreadHarness(_Shared):
+    """Two Redis engines on one prefix that is spread over a cluster."""
+
+    def __init__(self) -> None:
+        super().__init__(SpreadHarness())
 
 
 class _InTurn:
@@ -168,4 +195,11 @@ def _first(engine: Engine) -> Engine:
     return engine.first
 
 
-HARNESSES: list[Harness] = [MemoryHarness(), SqliteHarness(), RedisHarness()]
+HARNESSES: list[Harness] = [
+    MemoryHarness(),
+    SqliteHarness(),
+    RedisHarness(),
+    RedisServerHarness(),
+    ClusterHarness(),
+    SpreadHarness(),
+]

@@ -1,4 +1,4 @@
-"""`python -m examples.pipeline`: a gateway with the pipeline's routes, and its workers, on one file, in one command."""
+"""`python -m examples.pipeline`: a gateway with the pipeline's routes, and its workers, in one command."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from examples.pipeline.gateway import serve
+from examples.pipeline.gateway import serve, told_in_a_line
 from examples.pipeline.settings import THREADS_PER_REQUEST, PipelineSettings
-from ropeway import InvalidRequest, RopewayError, WorkerOptions, connect
+from ropeway import WorkerOptions, connect
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
@@ -25,7 +25,9 @@ GRACE_MARGIN_S = 10.0
 
 
 def main(
-    engine: Annotated[str, typer.Option(help="sqlite:PATH, or memory: for one process.")] = "sqlite:pipeline.db",
+    engine: Annotated[
+        str, typer.Option(help="sqlite:PATH, redis://HOST, or memory:, one process.")
+    ] = "sqlite:pipeline.db",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8001,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow an address that others can reach.")] = False,
@@ -40,7 +42,7 @@ def main(
     """Serve the pipeline: `workers` x `threads` requests truly in flight at once, on one machine."""
     settings = PipelineSettings(step1, step2, mode, max_queued * workers)
     start_logging(log_level, "pipeline")
-    try:
+    with told_in_a_line():
         check_bind(host, insecure)
         port = probe_port(host, port)
         os.environ.update(settings.environment())
@@ -48,9 +50,6 @@ def main(
             _in_one_process(engine, host, port, settings, workers * threads)
         else:
             raise typer.Exit(_supervise(engine, host, port, workers, threads, log_level))
-    except RopewayError as error:
-        typer.secho(f"pipeline: {error}", fg="red", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from error
 
 
 def _in_one_process(engine: str, host: str, port: int, settings: PipelineSettings, slots: int) -> None:
@@ -62,7 +61,8 @@ def _in_one_process(engine: str, host: str, port: int, settings: PipelineSetting
 def _supervise(engine: str, host: str, port: int, workers: int, threads: int, log_level: str) -> int:
     """Keep the processes running until told to stop. This one runs no code of the application."""
     common = ("--engine", engine, "--log-level", log_level)
-    gateway = (sys.executable, "-m", "examples.pipeline.gateway", "--host", host, "--port", str(port), *common)
+    where = ("--host", host, "--port", str(port), "--insecure")  # checked here already
+    gateway = (sys.executable, "-m", "examples.pipeline.gateway", *where, *common)
     children = [ChildSpec("gateway", gateway)]
     for number in range(1, workers + 1):
         name = f"worker-{number}"

@@ -1,11 +1,12 @@
-"""The pipeline's gateway process: `python -m examples.pipeline.gateway`, as `python -m examples.pipeline` starts it."""
+"""A gateway: `python -m examples.pipeline.gateway`, as `python -m examples.pipeline` starts it, or by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, cast
 
 import typer
@@ -13,14 +14,15 @@ from rich.console import Console
 
 from examples.pipeline.settings import THREADS_PER_REQUEST, PipelineSettings, settings
 from examples.pipeline.web import PipelineWeb
-from ropeway import WorkerOptions, connect
+from ropeway import InvalidRequest, RopewayError, WorkerOptions, connect
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
+from ropeway.cli.network import check_bind, probe_port
 from ropeway.runtime.link import SupervisorLink
 from ropeway.serving import Gateway, GatewayOptions, hosts_for
 from ropeway.serving.server import Server
 
-__all__ = ["serve"]
+__all__ = ["serve", "told_in_a_line"]
 
 
 async def serve(engine_url: str, host: str, port: int, own: PipelineSettings, worker: WorkerOptions | None) -> None:
@@ -37,7 +39,7 @@ async def serve(engine_url: str, host: str, port: int, own: PipelineSettings, wo
                 loop = asyncio.get_running_loop()
                 link.when_gone(lambda: _in(loop, stopping.set))
                 link.ready()
-            _greet(server.url, engine_url)
+            _greet(server.url, engine.info.url)
             await stopping.wait()
     finally:
         await engine.shut()
@@ -48,13 +50,26 @@ def main(
     host: str = "127.0.0.1",
     port: int = 8001,
     slots: Annotated[int, typer.Option(help="Run so many requests at once in this process too.")] = 0,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow an address that others can reach.")] = False,
     log_level: str = "warning",
 ) -> None:
-    """Serve the pipeline's routes. Its settings are in the environment, PIPELINE_*."""
+    """Serve the pipeline's routes; start as many as you like. Its settings are in the environment, PIPELINE_*."""
     start_logging(log_level, "gateway")
     tune_interpreter()
     worker = WorkerOptions(name="worker-1", concurrency=slots, threads=slots * THREADS_PER_REQUEST) if slots else None
-    run_loop(serve(engine, host, port, settings(), worker))
+    with told_in_a_line():
+        check_bind(host, insecure)
+        run_loop(serve(engine, host, probe_port(host, port), settings(), worker))
+
+
+@contextmanager
+def told_in_a_line() -> Iterator[None]:
+    """What is wrong, and an exit code: 2 when it is the command itself, else 1."""
+    try:
+        yield
+    except RopewayError as error:
+        typer.secho(f"pipeline: {error}", fg="red", err=True)
+        raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from error
 
 
 def _asked_to_stop() -> asyncio.Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ from ropeway.cli.main import app as commands
 from ropeway.domain.retry import Retry
 from ropeway.engines.connect import connect
 from ropeway.runtime import App, Context, Worker, WorkerOptions, given
+from servers import shared_server
 
-__all__ = ["app", "lines_of", "publish", "run", "url_in", "working"]
+__all__ = ["app", "lines_of", "publish", "redis_url", "run", "url_in", "working"]
+
+_prefixes = itertools.count(1)
 
 app = App()
 
@@ -91,3 +95,8 @@ def working(url: str) -> Iterator[Worker]:
 
 def url_in(folder: Path) -> str:
     return f"sqlite:{folder / 'jobs.db'}"
+
+
+def redis_url() -> str:
+    """A store that holds nothing yet, on the server that tests share."""
+    return f"{shared_server().url}?prefix=cli{next(_prefixes)}"

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_support import lines_of, publish, run, url_in, working
+from cli_support import lines_of, publish, redis_url, run, url_in, working
 
 from ropeway.cli.exits import Exit
 
 
-@pytest.fixture(name="url")
-def make_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(name="url", params=["sqlite", "redis"])
+def make_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """A store with tasks and no worker, named by the environment."""
-    url = url_in(tmp_path)
+    url = url_in(tmp_path) if request.param == "sqlite" else redis_url()
     publish(url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROPEWAY_ENGINE", url)
@@ -242,7 +242,7 @@ def test_a_store_that_nobody_made_is_not_made_by_looking(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(
     ("engine", "told"),
-    [("memory:", "--url"), ("redis://localhost", "redis"), ("nonsense", "names no engine"), ("sqlite:", "no file")],
+    [("memory:", "--url"), ("nonsense", "names no engine"), ("sqlite:", "no file")],
 )
 def test_an_engine_that_cannot_be_asked_is_explained(engine: str, told: str) -> None:
     """One line with the way out."""

@@ -39,6 +39,7 @@ COMMANDS = [
     ["bench"],
     ["doctor"],
     ["prune"],
+    ["fsck"],
     ["version"],
 ]
 

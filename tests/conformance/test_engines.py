@@ -3,20 +3,71 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from harnesses import HARNESSES
-from ropeway.testing.conformance import Check, checks_for, run
+from redis_harness import SpreadHarness
+from ropeway.testing.conformance import CHECKS, Check, checks_for, run
 from ropeway.testing.harness import Harness
 
+LINES = "each partition has a line of its own: places, priorities and fair shares are kept within it, not among them"
+DEPTHS = "each partition counts and bounds what waits in it, so a queue over three takes up to three times its limits"
+CLOCKS = "jobs of several partitions are listed by the clocks of their servers, and the tests' clock stands still"
 
-@pytest.mark.parametrize(
-    ("harness", "check"),
-    [
-        pytest.param(harness, check, id=f"{harness.name}-{check.name}")
-        for harness in HARNESSES
-        for check in checks_for(harness)
-    ],
-)
+SPREAD: dict[str, str] = {
+    "a_lease_passes_over_who_waited_too_long": LINES,
+    "a_tenants_jobs_run_first_in_first_out": LINES,
+    "priorities_are_strict": LINES,
+    "tenants_take_turns": LINES,
+    "weights_share_exactly": LINES,
+    "costs_weigh": LINES,
+    "a_late_tenant_starts_at_virtual_time": LINES,
+    "an_idle_tenant_saves_nothing_up": LINES,
+    "an_expired_job_moves_no_virtual_time": LINES,
+    "bands_keep_their_own_time": LINES,
+    "queues_keep_their_own_time": LINES,
+    "a_job_comes_back_to_its_place": LINES,
+    "a_promoted_job_has_the_place_of_its_submit": LINES,
+    "position_counts_who_goes_before": LINES,
+    "position_is_for_queued_jobs_alone": LINES,
+    "queues_are_served_in_the_order_asked": LINES,
+    "order_outlives_the_engine": LINES,
+    "counts_are_exact": LINES,  # the counts are; which jobs run, that it counts on, is another matter
+    "the_oldest_queued_job_is_told": LINES,  # likewise
+    "a_refused_submit_claims_no_key": DEPTHS,
+    "a_full_queue_takes_no_more": DEPTHS,
+    "running_jobs_do_not_fill_a_queue": DEPTHS,
+    "a_tenant_has_a_limit_of_its_own": DEPTHS,
+    "a_tenants_limit_comes_before_the_queues": DEPTHS,
+    "a_lowered_limit_drops_nobody": DEPTHS,
+    "a_retry_needs_room": DEPTHS,
+    "each_job_of_a_batch_has_an_answer_of_its_own": DEPTHS,
+    "a_receipt_tells_how_many_wait": DEPTHS,
+    "jobs_are_found_newest_first": CLOCKS,
+    "filters_narrow_together": CLOCKS,
+    "pages_join_without_gap_or_repeat": CLOCKS,
+    "pages_stand_still_while_jobs_come_and_go": CLOCKS,
+}
+"""What an engine whose jobs are spread over several partitions does not promise, and why not."""
+
+
+def parameters() -> list[ParameterSet]:
+    return [_parameter(harness, check) for harness in HARNESSES for check in checks_for(harness)]
+
+
+def _parameter(harness: Harness, check: Check) -> ParameterSet:
+    reason = SPREAD.get(check.name) if harness.name == SpreadHarness.name else None
+    # Not strict: an order that nobody keeps may come out right. Only a promise may break, nothing else.
+    marks = [] if reason is None else [pytest.mark.xfail(raises=AssertionError, strict=False, reason=reason)]
+    return pytest.param(harness, check, id=f"{harness.name}-{check.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("harness", "check"), parameters())
 async def test_promise(harness: Harness, check: Check) -> None:
     """The engine keeps this promise (see the check's docstring)."""
     await run(check, harness)
+
+
+def test_what_is_not_promised_is_known() -> None:
+    """Each exception names a check that there is."""
+    assert SPREAD.keys() <= CHECKS.keys()

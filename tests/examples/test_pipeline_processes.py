@@ -168,7 +168,7 @@ async def test_in_memory_it_is_one_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--engine", "redis://localhost"), "not built in yet"),
+        (("--engine", "redis://127.0.0.1/first"), "URL"),
         (("--engine", "nonsense"), "names no engine"),
         (("--host", "0.0.0.0"), "--insecure"),
         (("--threads", "0"), "--threads"),

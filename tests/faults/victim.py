@@ -1,9 +1,10 @@
-"""The application that the fault tests serve: a task that streams a little, and says each time that it ran."""
+"""The application that the fault tests serve: tasks that stream a little, and say each time that they ran."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,18 +13,58 @@ from ropeway import App, Context, Retry
 app = App()
 
 RUNS = Path(os.environ.get("VICTIM_RUNS", os.devnull))
+CANCELS = Path(os.environ.get("VICTIM_CANCELS", os.devnull))
+ENDLESS = 1_000  # crashes are what the tests make, so no number of them is too many
 
 
-def note(line: str) -> None:
-    with RUNS.open("a") as runs:
-        runs.write(f"{line}\n")
+def note(ctx: Context, file: Path = RUNS) -> None:
+    """Tell which attempt began, in which process."""
+    with file.open("a") as notes:
+        notes.write(f"{ctx.job_id} {ctx.attempt} {os.getpid()}\n")
 
 
-# Crashes are what the test makes, so no number of them is too many.
-@app.task(max_crashes=1_000, retry=Retry(max_attempts=1))
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1))
 async def spell(word: str, *, ctx: Context) -> AsyncIterator[str]:
     """The word, letter by letter."""
-    note(f"{ctx.job_id} {ctx.attempt}")
+    note(ctx)
     for letter in word:
         await asyncio.sleep(0.002)
         yield letter
+
+
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1))
+async def drawl(word: str, *, ctx: Context) -> AsyncIterator[str]:
+    """The word, slowly: long enough to be there when something is killed."""
+    note(ctx)
+    try:
+        for letter in word:
+            await asyncio.sleep(0.2)
+            yield letter
+    except asyncio.CancelledError:
+        note(ctx, CANCELS)
+        raise
+
+
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1))
+async def echo(word: str, *, ctx: Context) -> str:
+    """The word, at once."""
+    note(ctx)
+    return word
+
+
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=ENDLESS, base_s=0.05, cap_s=0.1))
+async def stumble(word: str, *, ctx: Context) -> str:
+    """The word, at the second attempt."""
+    note(ctx)
+    if ctx.attempt == 1:
+        raise ValueError("stumbled")
+    return word
+
+
+@app.task(max_crashes=3, retry=Retry(max_attempts=10))
+async def poison(word: str, *, ctx: Context) -> None:
+    """The end of the worker: by its own `exit`, or else as the kernel kills one that takes too much memory."""
+    note(ctx)
+    if word == "exit":
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)

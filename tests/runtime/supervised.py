@@ -8,9 +8,10 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ropeway.engines.sqlite import SqliteEngine
-from ropeway.runtime import App, Context, WorkerOptions, given, run_worker
+from ropeway.runtime import App, Context, WorkerOptions, given, run_worker, worker
 from ropeway.runtime.link import SupervisorLink
 
 __all__ = ["SESSION_TTL_MS", "app"]
@@ -52,6 +53,21 @@ async def work(database: str) -> None:
         await engine.shut()
 
 
+async def work_deaf(database: str) -> None:
+    """A worker on an engine that answers renewals, and nothing else once it has opened a session."""
+    engine = SqliteEngine(database)
+    await engine.open()
+
+    async def hang(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    for name in ("lease", "commit", "submit", "close"):
+        setattr(engine, name, hang)
+    worker.LAST_RESORT_S = 1.0
+    options = WorkerOptions(session_ttl_ms=500, safety_poll_s=0.1, grace_s=0.0, upkeep=False)
+    await run_worker(app, engine, options)
+
+
 def deaf() -> None:
     """Comes up, and does not end when asked."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -73,6 +89,8 @@ def main(role: str, argument: str) -> None:
     match role:
         case "work":
             asyncio.run(work(argument))
+        case "deaf-worker":
+            asyncio.run(work_deaf(argument))
         case "deaf":
             deaf()
         case "crash":

@@ -52,12 +52,13 @@ class Renewals:
 
     def __init__(self, keeper: Keeper) -> None:
         self.away = False
+        self.error: Exception = EngineUnavailable("away")
         self._renewer = keeper._renewer
         keeper._renewer = self
 
     def renew(self, session: str, ttl_ms: int) -> Renewal:
         if self.away:
-            raise EngineUnavailable("away")
+            raise self.error
         return self._renewer.renew(session, ttl_ms)
 
     def close_session(self, session: str) -> None:
@@ -146,8 +147,8 @@ async def test_nothing_is_committed_once_the_keeper_knows() -> None:
         assert commits == []
 
 
-async def test_a_worker_that_cannot_renew_gives_up_in_time() -> None:
-    """Before the engine may give its jobs to others, it stops them and commits none."""
+async def test_a_worker_whose_renewals_fail_gives_up_in_time() -> None:
+    """The engine is there, and may soon give its jobs to others: it stops them before, and commits none."""
     held = Held()
     async with stage(held.app) as on:
         await on.work(session_ttl_ms=10_000)
@@ -157,7 +158,7 @@ async def test_a_worker_that_cannot_renew_gives_up_in_time() -> None:
         old = session_of(on)
         job_id = await on.submit("hold")
         await eventually(lambda: held.began == [1], "it runs")
-        renewals.away = True
+        renewals.away, renewals.error = True, RuntimeError("refused")
         on.clock.advance(s=8)
         keeper.beat()
         sessions.check()
@@ -171,6 +172,100 @@ async def test_a_worker_that_cannot_renew_gives_up_in_time() -> None:
         await eventually(lambda: held.stopped == [(1, "lost")], "the attempt was stopped")
         held.go.set()
         assert (await on.ended(job_id)).attempt == 2
+
+
+async def test_running_jobs_go_on_through_an_outage_and_commit_after_it() -> None:
+    """The engine cannot be reached by anyone for longer than a session lives: nothing is lost, no attempt is burnt."""
+    held = Held()
+    async with stage(held.app, scripted()) as on:
+        worker = await on.work(session_ttl_ms=10_000)
+        on.crew.keeper.stop()
+        renewals, keeper, sessions = Renewals(on.crew.keeper), on.crew.keeper, on.crew.sessions
+        assert isinstance(on.engine, FaultyEngine)
+        job_id = await on.submit("hold")
+        await eventually(lambda: held.began == [1], "it runs")
+        down = True
+        renewals.away, on.engine.plan = True, lambda method, nth: "before" if down else None
+        held.go.set()
+        for _ in range(9):
+            on.clock.advance(s=30)
+            keeper.beat()
+            sessions.check()
+        await eventually(lambda: worker.snapshot().committing == 1, "it has ended, and waits to commit")
+        assert not session_of(on).lost
+        down = renewals.away = False
+        job = await on.ended(job_id)
+        assert (job.state, job.attempt, job.crashes) == (State.succeeded, 1, 0)
+
+
+async def test_an_outage_that_does_not_end_is_given_up() -> None:
+    """After `outage_s` the job's code is stopped; the engine may come back without it."""
+    held = Held()
+    async with stage(held.app) as on:
+        await on.work(session_ttl_ms=10_000, outage_s=60)
+        on.crew.keeper.stop()
+        renewals, keeper, sessions = Renewals(on.crew.keeper), on.crew.keeper, on.crew.sessions
+        await on.submit("hold")
+        await eventually(lambda: held.began == [1], "it runs")
+        renewals.away = True
+        on.clock.advance(s=60)
+        keeper.beat()
+        for _ in range(3):
+            sessions.check()
+        assert not session_of(on).lost
+        on.clock.advance(ms=1)
+        for _ in range(2):
+            sessions.check()
+        await eventually(lambda: held.stopped == [(1, "lost")], "the attempt was stopped")
+
+
+async def test_a_worker_whose_jobs_went_elsewhere_in_an_outage_lets_them_go() -> None:
+    """Only it was cut off: when it is back the engine says that the session is over, and its jobs are stopped."""
+    held = Held()
+    async with stage(held.app) as on:
+        await on.work(session_ttl_ms=10_000)
+        on.crew.keeper.stop()
+        renewals, keeper = Renewals(on.crew.keeper), on.crew.keeper
+        await on.submit("hold")
+        await eventually(lambda: held.began == [1], "it runs")
+        renewals.away = True
+        on.clock.advance(s=30)
+        keeper.beat()
+        assert await on.engine.rescue(10) == 1
+        renewals.away = False
+        keeper.beat()
+        await eventually(lambda: held.stopped == [(1, "lost")], "the attempt was stopped")
+        await eventually(lambda: held.began == [1, 2], "and runs again")
+
+
+async def test_an_engine_that_is_away_is_asked_once_a_beat() -> None:
+    """It may hold a renewal for seconds; for each of several sessions that would come to more than a session's life."""
+    held = Held()
+    async with stage(held.app) as on:
+        await on.work(session_ttl_ms=10_000)
+        on.crew.keeper.stop()
+        renewals, keeper, sessions = Renewals(on.crew.keeper), on.crew.keeper, on.crew.sessions
+        first = session_of(on)
+        await on.submit("hold")
+        await eventually(lambda: held.began == [1], "the first holds a job")
+        sessions.retire(first)
+        await eventually(lambda: len(sessions.held) == 2, "there is a second")
+        tried: list[str] = []
+        plain = renewals.renew
+
+        def renew(session: str, ttl_ms: int) -> Renewal:
+            tried.append(session)
+            return plain(session, ttl_ms)
+
+        renewals.renew = renew  # type: ignore[method-assign]
+        renewals.away = True
+        keeper.beat()
+        assert tried == [first.id]
+        assert [session.trying for session in sessions.held] == [True, True]
+        assert not keeper.answered
+        renewals.away = False
+        keeper.beat()
+        assert (len(tried), keeper.answered) == (3, True)
 
 
 async def test_a_standstill_is_no_failure_to_renew() -> None:

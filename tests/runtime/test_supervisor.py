@@ -24,6 +24,7 @@ from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Renewer
 from ropeway.engines.sqlite import SqliteEngine, SqliteRenewer
 from ropeway.runtime.child import Child
+from ropeway.runtime.renewals import Renewals
 from ropeway.runtime.supervisor import ChildSpec, Supervisor
 
 PROGRAM = str(Path(__file__).with_name("supervised.py"))
@@ -219,17 +220,45 @@ class Unreachable:
 async def test_a_session_that_could_not_be_closed_is_closed_later() -> None:
     """An engine that is away just then does not make the jobs of the dead wait for their session to expire."""
     renewer = Unreachable(failures=1)
-    supervisor = Supervisor((), renewer)
-    supervisor._to_close.append("ses_1")
-    supervisor._close_sessions()
-    assert renewer.closed == []
-    supervisor.stop()
-    assert supervisor.run() == 0
+    renewals = Renewals(renewer, SESSION_TTL_MS)
+    renewals.close(["ses_1", "ses_2"])
+    await eventually(lambda: renewer.failures == 0, "it was tried")
+    renewals.renew([])
+    await eventually(lambda: renewer.closed == ["ses_1", "ses_2"], "they are closed")
+    renewals.end()
+    assert renewer.closed == ["ses_1", "ses_2", "the renewer"]
+
+
+async def test_what_could_not_be_closed_is_tried_once_more_at_the_end() -> None:
+    """A supervisor that leaves while the engine is away does not wait for it."""
+    renewer = Unreachable(failures=1)
+    renewals = Renewals(renewer, SESSION_TTL_MS)
+    renewals.close(["ses_1"])
+    await eventually(lambda: renewer.failures == 0, "it was tried")
+    renewals.end()
     assert renewer.closed == ["ses_1", "the renewer"]
 
 
-async def test_signals_reach_the_children_of_a_real_supervisor(store: Store, tmp_path: Path) -> None:
-    """As `ropeway up` runs it: SIGTERM to the supervisor ends the whole family cleanly."""
+async def test_an_engine_that_hangs_holds_up_no_one(running: list[Running]) -> None:
+    """A renewal that never returns: what dies is started again all the same, and a stop is obeyed."""
+    hung = threading.Event()
+
+    class Hanging(Unreachable):
+        def close_session(self, session: str) -> None:
+            hung.wait(PATIENCE_S)
+
+    running.append(Running(child("deaf"), renewer=Hanging(0)))
+    supervisor = running[0].supervisor
+    await eventually(lambda: any(one.was_up for one in supervisor._children), "it is up")
+    pid = running[0].pids["deaf"]
+    supervisor._children[0].sessions.add("ses_1")
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: running[0].pids.get("deaf", pid) != pid, "it is started again")
+    hung.set()
+
+
+async def start_family(store: Store) -> tuple[asyncio.subprocess.Process, int]:
+    """A supervisor in a process of its own, as `ropeway up` runs it, and its worker's pid, when that works."""
     script = (
         "import sys\n"
         "from ropeway.runtime.supervisor import ChildSpec, Supervisor\n"
@@ -240,10 +269,61 @@ async def test_signals_reach_the_children_of_a_real_supervisor(store: Store, tmp
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, PROGRAM, "work", str(store.path), stderr=asyncio.subprocess.PIPE
     )
-    await store.submit("job_1", "echo", n=1)
-    assert (await store.ended("job_1")).output == "1"
-    process.send_signal(signal.SIGTERM)
+    await store.submit("job_0", "echo", n=1)
+    assert (await store.ended("job_0")).output == "1"
+    (card,) = await store.engine.workers()
+    return process, card.pid
+
+
+async def ended(process: asyncio.subprocess.Process) -> int | None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.communicate(), PATIENCE_S)
-    assert process.returncode == 0
+    return process.returncode
+
+
+async def test_signals_reach_the_children_of_a_real_supervisor(store: Store) -> None:
+    """SIGTERM to the supervisor ends the whole family cleanly."""
+    process, _ = await start_family(store)
+    process.send_signal(signal.SIGTERM)
+    assert await ended(process) == 0
     assert await store.engine.workers() == []
+
+
+async def test_a_stop_of_the_whole_group_lets_running_jobs_finish(store: Store, tmp_path: Path) -> None:
+    """A service manager's SIGTERM reaches the worker directly and by its supervisor: one wish, not two."""
+    process, worker = await start_family(store)
+    door = tmp_path / "door"
+    await store.submit("job_1", "wait_for", path=str(door))
+    await eventually(Path(f"{door}.began").exists, "the job runs")
+    os.kill(worker, signal.SIGTERM)
+    while [card.state for card in await store.engine.workers()] != ["draining"]:
+        assert (await store.job("job_1")).state is State.running
+    process.send_signal(signal.SIGTERM)
+    for _ in range(100):
+        os.kill(worker, signal.SIGTERM)
+        await eventually(lambda: not has_pending(worker), "it has taken the signal")
+        assert (await store.job("job_1")).state is State.running
+    door.touch()
+    assert await ended(process) == 0
+    job = await store.job("job_1")
+    assert (job.state, job.attempt, job.output) == (State.succeeded, 1, "1")
+
+
+async def test_the_supervisor_s_second_word_ends_a_worker_now(store: Store, tmp_path: Path) -> None:
+    """SIGINT, as it sends it: what runs is given back, the attempt with it."""
+    process, _ = await start_family(store)
+    await store.submit("job_1", "wait_for", path=str(tmp_path / "door"))
+    await eventually((tmp_path / "door.began").exists, "the job runs")
+    process.send_signal(signal.SIGTERM)
+    while [card.state for card in await store.engine.workers()] != ["draining"]:
+        assert (await store.job("job_1")).state is State.running
+    process.send_signal(signal.SIGTERM)
+    assert await ended(process) == 0
+    job = await store.job("job_1")
+    assert (job.state, job.attempt, job.crashes) == (State.queued, 0, 0)
+
+
+def has_pending(pid: int) -> bool:
+    """Whether a signal was sent to a process that it has not taken yet."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))

@@ -1,6 +1,8 @@
-"""SQLite against the reference: any sequence of calls is answered alike, and leaves the same jobs, logs and counts."""
+"""Engines against the reference: any sequence of calls is answered alike, and leaves the same jobs, logs and counts."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,6 +18,8 @@ from hypothesis.stateful import (
 )
 from twins import Pair, Twins
 
+from harnesses import SqliteHarness
+from redis_harness import RedisHarness, RedisServerHarness
 from ropeway.domain.event import START, Cursor
 from ropeway.domain.job import JobOptions, JobQuery, NewJob
 from ropeway.domain.lease import LeaseRequest, Outcome
@@ -24,6 +28,7 @@ from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
 from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.testing.harness import DurableHarness
 
 QUEUES = ("q", "r")
 TENANTS = ("a", "b")
@@ -51,6 +56,13 @@ outcomes = st.builds(
     usage=st.none() | texts,
     delay_ms=st.sampled_from((0, 0, 700)),
 )
+SETTINGS = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,  # no test asserts a duration
+    derandomize=True,  # the search for new sequences is the driver's; this one is there to shrink what it finds
+    database=None,
+)
 drafts = st.lists(
     st.tuples(st.sampled_from(("output.delta", "progress", "usage", "log")), texts), min_size=1, max_size=3
 ).map(tuple)
@@ -59,12 +71,13 @@ drafts = st.lists(
 class EnginesAgree(RuleBasedStateMachine):
     """The rules are the protocol's calls, over few tenants, queues, sessions and keys."""
 
+    harness: Callable[[], DurableHarness]
     jobs: Bundle[str] = Bundle("jobs")
     leases: Bundle[Pair] = Bundle("leases")
 
     @initialize()
     def begin(self) -> None:
-        self.twins = Twins()
+        self.twins = Twins(type(self).harness())
         self.known: dict[str, str] = {}
         for session in SESSIONS:
             self.twins.ask("announce", WorkerCard(session, session, QUEUES, ttl_ms=5000))
@@ -218,11 +231,21 @@ class EnginesAgree(RuleBasedStateMachine):
         return job_id
 
 
-TestEnginesAgree = EnginesAgree.TestCase
-TestEnginesAgree.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,  # no test asserts a duration
-    derandomize=True,  # the search for new sequences is the driver's; this one is there to shrink what it finds
-    database=None,
-)
+class SqliteAgrees(EnginesAgree):
+    harness = SqliteHarness
+
+
+class ValkeyAgrees(EnginesAgree):
+    harness = RedisHarness
+
+
+class RedisAgrees(EnginesAgree):
+    harness = RedisServerHarness
+
+
+TestSqliteAgrees = SqliteAgrees.TestCase
+TestSqliteAgrees.settings = SETTINGS
+TestValkeyAgrees = ValkeyAgrees.TestCase
+TestValkeyAgrees.settings = settings(SETTINGS, max_examples=25)
+TestRedisAgrees = RedisAgrees.TestCase
+TestRedisAgrees.settings = settings(SETTINGS, max_examples=10)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ropeway.cli.loops import run_loop
+from ropeway.cli.output import told_when_slow
 from ropeway.config import load_settings
 from ropeway.domain.errors import InvalidRequest
 from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
 
-__all__ = ["engine_file", "require_store", "with_engine"]
+__all__ = ["engine_file", "require_store", "shown", "with_engine"]
 
 T = TypeVar("T")
 
@@ -24,7 +25,8 @@ def with_engine(url: str | None, config: Path | None, work: Callable[[Engine], C
 
     async def opened() -> T:
         engine = connect(target)
-        await engine.open()
+        async with told_when_slow(f"no answer yet from {engine.info.url}"):
+            await engine.open()
         try:
             return await work(engine)
         finally:
@@ -40,6 +42,11 @@ def require_store(url: str) -> None:
     file = engine_file(url)
     if file is not None and not file.exists():
         raise InvalidRequest(f"there is no {file} yet; `ropeway up MODULE:APP` makes it, or name another with --engine")
+
+
+def shown(url: str) -> str:
+    """An engine's or a gateway's URL as it may be printed: an engine's without its password."""
+    return url if url.startswith(("http://", "https://")) else connect(url).info.url
 
 
 def engine_file(url: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from ropeway.cli.exits import Exit
 from ropeway.cli.output import err, write_line, write_text
 from ropeway.client import Client, EventBody
+from ropeway.domain.errors import EngineUnavailable, JobNotFound, JobPurged
 from ropeway.domain.event import (
     CANCELLED,
     FAILED,
@@ -27,30 +29,52 @@ from ropeway.domain.event import (
 
 __all__ = ["Follower", "follow_job"]
 
+RETRY_S = 1.0
+TRIES = 100  # without one event between them; with the 2 s that a call itself waits, five minutes
+
 
 async def follow_job(client: Client, job_id: str, after: str | None, lines: bool) -> Exit:
     """Write the job's events as they come; the exit code that its end deserves.
 
-    Left by Ctrl-C, the job goes on, and stderr says how to come back to the same place.
+    An engine that is gone for a while is waited for, and the log goes on where it was. Left by Ctrl-C, the job goes on,
+    and stderr says how to come back to the same place.
     """
-    follower = Follower(lines)
-    last_id = after
+    follower = Follower(lines, after)
     try:
-        async for event in client.events(job_id, after):
-            follower.show(event)
-            last_id = event.id
+        await _follow(client, job_id, follower)
+    except (JobNotFound, JobPurged):
+        raise
     except BaseException:
         if not follower.ended:
-            resume = f" --after {last_id}" if last_id else ""
+            resume = f" --after {follower.last_id}" if follower.last_id else ""
             err().print(f"\nthe job goes on; come back with: ropeway jobs tail {job_id}{resume}", style="dim")
         raise
     return Exit.ok if follower.succeeded in (True, None) else Exit.job_failed
 
 
+async def _follow(client: Client, job_id: str, follower: Follower) -> None:
+    """Show all events from where the follower is. Raises EngineUnavailable when the engine does not come back."""
+    failures = 0
+    while True:
+        try:
+            async for event in client.events(job_id, follower.last_id):
+                follower.show(event)
+                failures = 0
+            return
+        except EngineUnavailable as error:
+            failures += 1
+            if failures >= TRIES:
+                raise
+            if failures == 1:
+                err().print(f"{error.detail}; waiting for it", style="yellow", markup=False)
+        await asyncio.sleep(RETRY_S)
+
+
 class Follower:
     """Writes events: as JSON lines, or as a person reads them."""
 
-    def __init__(self, lines: bool) -> None:
+    def __init__(self, lines: bool, after: str | None = None) -> None:
+        self.last_id = after
         self.ended = False
         self.succeeded: bool | None = None  # None: nothing was left to read
         self._lines = lines
@@ -61,6 +85,7 @@ class Follower:
 
     def show(self, event: EventBody) -> None:
         """Write one event."""
+        self.last_id = event.id
         if event.type in TERMINAL_TYPES:
             self.ended, self.succeeded = True, event.type == SUCCEEDED
         if self._lines:

@@ -20,7 +20,7 @@ from ropeway.cli.output import ago, lines_wanted, out, state_text, write_line
 from ropeway.cli.teaching import help_text
 from ropeway.client import Client, JobBody, JobHandle
 from ropeway.client.submitter import OptionChanges
-from ropeway.domain.errors import InvalidRequest
+from ropeway.domain.errors import InvalidRequest, JobNotFound
 
 __all__ = ["app"]
 
@@ -242,7 +242,10 @@ def _each(
 ) -> None:
     async def work(client: Client) -> None:
         for job_id in job_ids:
-            await one(client, job_id)
+            try:
+                await one(client, job_id)
+            except JobNotFound as error:  # of several, it must tell which
+                raise JobNotFound(f"no job {job_id}") from error
 
     with_client(engine, url, config, work)
 

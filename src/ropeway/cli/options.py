@@ -8,8 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ropeway.cli.engine import require_store
+from ropeway.cli.engine import require_store, shown
 from ropeway.cli.loops import run_loop
+from ropeway.cli.output import told_when_slow
 from ropeway.client import Client
 from ropeway.config import load_settings
 from ropeway.domain.errors import InvalidRequest
@@ -20,7 +21,9 @@ T = TypeVar("T")
 
 EngineUrl = Annotated[
     str | None,
-    typer.Option("--engine", "-e", metavar="URL", help="Engine: sqlite:PATH. [default: sqlite:ropeway.db]"),
+    typer.Option(
+        "--engine", "-e", metavar="URL", help="Engine: sqlite:PATH, redis://HOST, … [default: sqlite:ropeway.db]"
+    ),
 ]
 GatewayUrl = Annotated[
     str | None, typer.Option("--url", "-u", metavar="URL", help="Talk to this gateway instead: http://127.0.0.1:8000")
@@ -44,11 +47,18 @@ def with_client(
         raise InvalidRequest("--engine and --url are two ways to the same jobs: give one of them")
     settings = load_settings({"engine": engine, "url": url}, path=config)
     target = settings.engine if engine or not settings.url else settings.url
+    if target == settings.url and not target.startswith(("http://", "https://")):
+        raise InvalidRequest("--url is a gateway's, http://… or https://…; an engine is named with --engine")
     if target == settings.engine:
         require_store(target)
 
     async def connected() -> T:
-        async with Client(target) as client:
+        client = Client(target)
+        async with told_when_slow(f"no answer yet from {shown(target)}"):
+            await client.open()
+        try:
             return await work(client)
+        finally:
+            await client.close()
 
     return run_loop(connected())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -11,7 +14,19 @@ from rich.text import Text
 
 from ropeway.client import JobBody
 
-__all__ = ["STATE_STYLES", "ago", "err", "lines_wanted", "out", "state_text", "write_line", "write_text"]
+__all__ = [
+    "STATE_STYLES",
+    "ago",
+    "err",
+    "lines_wanted",
+    "out",
+    "state_text",
+    "told_when_slow",
+    "write_line",
+    "write_text",
+]
+
+SLOW_S = 1.0  # a person who sees nothing for longer asks what it does
 
 STATE_STYLES = {
     "scheduled": "cyan",
@@ -31,6 +46,16 @@ def out() -> Console:
 def err() -> Console:
     """Standard error: for what is not the answer itself."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@asynccontextmanager
+async def told_when_slow(what: str) -> AsyncIterator[None]:
+    """Say so on standard error when what is done within takes longer than a moment."""
+    timer = asyncio.get_running_loop().call_later(SLOW_S, lambda: err().print(f"{what} …", style="dim", markup=False))
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def lines_wanted(json: bool | None) -> bool:

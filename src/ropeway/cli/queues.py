@@ -64,7 +64,8 @@ def _write(queues: list[QueueBody], lines: bool) -> None:
         for queue in queues:
             write_line(queue)
         return
-    table = Table("queue", Column("state", no_wrap=True), box=None, pad_edge=False, padding=(0, 1))
+    names = Column("queue", overflow="fold", min_width=8)  # it is there to be typed again
+    table = Table(names, Column("state", no_wrap=True), box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("queued", "scheduled", "running", "succeeded", "failed", "cancelled", "oldest"):
         table.add_column(name, justify="right", no_wrap=True)
     for queue in queues:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from ropeway.cli.banner import known_tasks, show_ready
 from ropeway.cli.network import cannot_listen
+from ropeway.cli.output import told_when_slow
 from ropeway.config import ServerSettings, WorkerSettings
+from ropeway.domain.errors import EngineUnavailable
 from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
 from ropeway.runtime import App, Worker, WorkerOptions, run_worker
@@ -18,6 +21,10 @@ from ropeway.serving import Gateway, GatewayOptions, hosts_for
 from ropeway.serving.server import Server, serve
 
 __all__ = ["run_all_in_one", "run_gateway_process", "run_worker_process", "worker_options"]
+
+log = logging.getLogger("ropeway.cli")
+
+OPEN_AGAIN_S = 1.0
 
 
 def worker_options(settings: WorkerSettings, name: str = "") -> WorkerOptions:
@@ -33,7 +40,7 @@ def worker_options(settings: WorkerSettings, name: str = "") -> WorkerOptions:
 
 async def run_worker_process(app: App, engine_url: str, options: WorkerOptions, link: SupervisorLink | None) -> None:
     """A worker until it is told to drain, or its supervisor is gone."""
-    async with _opened(connect(engine_url)) as engine:
+    async with _opened(connect(engine_url), link) as engine:
         await run_worker(app, engine, options, link=link)
 
 
@@ -45,10 +52,11 @@ async def run_gateway_process(
     With an `app` it publishes the tasks and checks inputs by their types too. `await_tasks`: it serves at once, and
     says so when there is something to submit.
     """
-    async with _opened(connect(engine_url)) as engine:
+    async with _opened(connect(engine_url), link) as engine:
         if app is not None:
             await engine.publish(app.cards)
-        with _asked_to_stop() as stopping:
+        # A service manager may send its SIGTERM to the whole group, and the supervisor passes on its own: one wish.
+        with _asked_to_stop(lasting=link is not None) as stopping:
             if link is not None:
                 link.when_gone(_from_thread(stopping.set))
             await _serve(engine, server, app, stopping, link, await_tasks=await_tasks)
@@ -80,6 +88,7 @@ async def _serve(
 ) -> None:
     checks = {} if app is None else {name: task.check for name, task in app.tasks.items()}
     gateway = Gateway(engine, GatewayOptions(allowed_hosts=hosts_for(settings.host)), checks)
+    gateway.when_broken = stopping.set
     telling: list[asyncio.Future[None]] = []
 
     def ready(server: Server) -> None:
@@ -94,6 +103,8 @@ async def _serve(
     finally:
         for task in telling:
             task.cancel()
+    if gateway.broken is not None:
+        raise gateway.broken
 
 
 def _from_thread(call: Callable[[], None]) -> Callable[[], None]:
@@ -113,20 +124,36 @@ async def _tell(url: str, engine: Engine, await_tasks: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _opened(engine: Engine) -> AsyncIterator[Engine]:
-    await engine.open()
+async def _opened(engine: Engine, link: SupervisorLink | None = None) -> AsyncIterator[Engine]:
+    """The engine, open within. A supervisor opened it before it started us: then what fails now will pass."""
+    if link is None:
+        async with told_when_slow(f"no answer yet from {engine.info.url}"):
+            await engine.open()
+    else:
+        await _open_persistently(engine)
     try:
         yield engine
     finally:
         await engine.shut()
 
 
+async def _open_persistently(engine: Engine) -> None:
+    """Try until it is there. A signal ends the process meanwhile: nothing has begun."""
+    while True:
+        try:
+            await engine.open()
+            return
+        except EngineUnavailable as error:
+            log.warning("cannot start yet: %s", error)
+        await asyncio.sleep(OPEN_AGAIN_S)
+
+
 @contextlib.contextmanager
 def _asked_to_stop(
-    first: Callable[[], None] = lambda: None, second: Callable[[], None] | None = None
+    first: Callable[[], None] = lambda: None, second: Callable[[], None] | None = None, *, lasting: bool = False
 ) -> Iterator[asyncio.Event]:
     """An event that the first SIGTERM or SIGINT sets, calling `first`; the next one calls `second`, and one after the
-    last of these ends the process as it would without us."""
+    last of these ends the process as it would without us. `lasting`: not so another SIGTERM."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     steps = [first] if second is None else [first, second]
@@ -134,12 +161,13 @@ def _asked_to_stop(
 
     def heard() -> None:
         asked.set()
-        steps.pop(0)()
+        if steps:
+            steps.pop(0)()
         if not steps:
-            let_go()
+            let_go(*watched[lasting:])
 
-    def let_go() -> None:
-        for number in watched:
+    def let_go(*numbers: signal.Signals) -> None:
+        for number in numbers:
             loop.remove_signal_handler(number)
 
     for number in watched:
@@ -147,4 +175,4 @@ def _asked_to_stop(
     try:
         yield asked
     finally:
-        let_go()
+        let_go(*watched)

@@ -16,6 +16,7 @@ from ropeway.cli.logs import LogLevel, start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
 from ropeway.cli.options import Config, EngineUrl
+from ropeway.cli.output import told_when_slow
 from ropeway.cli.serving import run_all_in_one, run_gateway_process, run_worker_process, worker_options
 from ropeway.cli.target import check_target, load_app
 from ropeway.cli.teaching import help_text
@@ -45,7 +46,7 @@ Grace = Annotated[
 
 UP_HELP = help_text(
     "Serve an application: a gateway and workers, on one machine, in one command.",
-    "A supervisor keeps one gateway and N workers running on the same file; one that dies is started again, and its "
+    "A supervisor keeps one gateway and N workers running on the same engine; one that dies is started again, and its "
     "jobs run elsewhere at once. Ctrl-C or SIGTERM drains: running jobs have --grace to finish, the rest goes back. "
     "On memory: it is one process, and jobs live as long as it does.",
     "On a terminal it shows what to try; on a pipe it writes one line of JSON once it serves.",
@@ -53,19 +54,25 @@ UP_HELP = help_text(
         "ropeway up chatbot:app",
         "ropeway up chatbot:app --workers 4 --port 8080",
         "ropeway up chatbot:app --engine sqlite:///var/lib/ropeway.db --threads 1000",
+        "ropeway up chatbot:app --engine redis://127.0.0.1:6379",
     ),
 )
 API_HELP = help_text(
     "Serve the HTTP API alone; workers run elsewhere, on the same engine.",
     "It knows the tasks from what the workers announce. With MODULE:APP it imports them itself: inputs are then "
     "checked by their own types too, and jobs are accepted before any worker has started.",
-    examples=("ropeway api", "ropeway api chatbot:app --port 8080"),
+    examples=(
+        "ropeway api",
+        "ropeway api chatbot:app --port 8080",
+        "ropeway api chatbot:app --engine redis://valkey:6379    # as many as you like, on many machines",
+    ),
 )
 WORKER_HELP = help_text(
     "Run jobs, without an API; start as many as you like on the same engine.",
     examples=(
         "ropeway worker chatbot:app",
         "ropeway worker chatbot:app --workers 4 --queues chat,gpu --concurrency 1000",
+        "ropeway worker chatbot:app --engine redis://valkey:6379",
     ),
 )
 
@@ -147,7 +154,7 @@ def worker(
 
 def _up_in_memory(target: str, settings: Settings) -> None:
     if settings.worker.processes > 1:
-        raise InvalidRequest("memory: is one process: --workers needs sqlite:")
+        raise InvalidRequest("memory: is one process: --workers needs sqlite: or redis:")
     app = load_app(target)
     tune_interpreter()
     run_loop(run_all_in_one(app, connect(settings.engine), settings.server, worker_options(settings.worker)))
@@ -158,8 +165,10 @@ class _Family:
 
     def __init__(self, settings: Settings, log_level: str, config: Path | None) -> None:
         self._settings = settings
-        self._common = ("--engine", settings.engine, "--log-level", log_level)
-        self._environment = {} if config is None else {"ROPEWAY_CONFIG": str(config.absolute())}
+        self._common = ("--log-level", log_level)
+        self._environment = {"ROPEWAY_ENGINE": settings.engine}  # its password is not for the list of processes
+        if config is not None:
+            self._environment["ROPEWAY_CONFIG"] = str(config.absolute())
 
     def gateway(self, port: int) -> ChildSpec:
         flags = ["--host", self._settings.server.host, "--port", str(port), "--await-tasks"]
@@ -190,7 +199,8 @@ def _renewer(url: str) -> Renewer:
     engine = connect(url)
 
     async def make() -> None:
-        await engine.open()
+        async with told_when_slow(f"no answer yet from {engine.info.url}"):
+            await engine.open()
         await engine.shut()
 
     run_loop(make())

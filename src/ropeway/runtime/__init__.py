@@ -6,6 +6,18 @@ from ropeway.runtime.registry import App
 from ropeway.runtime.resources import ResourceFailed
 from ropeway.runtime.signature import given
 from ropeway.runtime.task import Task
+from ropeway.runtime.watchdog import WorkerDeaf
 from ropeway.runtime.worker import Worker, run_worker
 
-__all__ = ["App", "Context", "ResourceFailed", "Snapshot", "Task", "Worker", "WorkerOptions", "given", "run_worker"]
+__all__ = [
+    "App",
+    "Context",
+    "ResourceFailed",
+    "Snapshot",
+    "Task",
+    "Worker",
+    "WorkerDeaf",
+    "WorkerOptions",
+    "given",
+    "run_worker",
+]

@@ -23,10 +23,11 @@ class Session:
 
     `lost` is set from any thread, as soon as the engine has said so or has not been reached for too long: nothing of
     this session is committed any more. `renewed_at_s` is on the monotonic clock, from before the last good renewal;
-    `trying` is set while a renewal is under way, and stays so when it failed.
+    `trying` is set while a renewal is under way, and stays so when it failed; `refused` when it failed for another
+    reason than that the engine was away.
     """
 
-    __slots__ = ("attempts", "id", "lost", "overdue", "renewed_at_s", "retiring", "trying")
+    __slots__ = ("attempts", "id", "lost", "overdue", "refused", "renewed_at_s", "retiring", "trying")
 
     def __init__(self, session_id: str, now_s: float) -> None:
         self.id = session_id
@@ -35,6 +36,7 @@ class Session:
         self.retiring = False
         self.renewed_at_s = now_s
         self.trying = False
+        self.refused = False
         self.overdue = 0
 
 

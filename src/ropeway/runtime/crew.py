@@ -13,7 +13,7 @@ from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes
 from ropeway.domain.worker import WorkerCard
-from ropeway.engines.base import Engine
+from ropeway.engines.base import Engine, EngineBroken
 from ropeway.runtime.attempt import Attempt, Reason
 from ropeway.runtime.committer import Committer
 from ropeway.runtime.executor import Executor, Run, Work
@@ -28,6 +28,7 @@ from ropeway.runtime.resources import OpenResources, ResourceFailed
 from ropeway.runtime.sessions import Sessions
 from ropeway.runtime.slots import Lane, Room, groups_of, lanes_of
 from ropeway.runtime.upkeep import Upkeep
+from ropeway.runtime.watchdog import Watchdog
 from ropeway.runtime.writer import Writer
 
 __all__ = ["Crew"]
@@ -75,7 +76,13 @@ class Crew:
         self.pool = ThreadPool(inbox, options.threads, stack_bytes=options.stack_bytes)
         self.resources = OpenResources(app.resources, self.pool)
         self.sessions = Sessions(
-            engine, ttl_ms=options.session_ttl_ms, card=self._card, clock=clock, random=random, jitter=jitter
+            engine,
+            ttl_ms=options.session_ttl_ms,
+            outage_s=options.outage_s,
+            card=self._card,
+            clock=clock,
+            random=random,
+            jitter=jitter,
         )
         self.committer = Committer(engine, jitter, self._settled)
         self.writer = Writer(engine, inbox, clock, self._ask, jitter)
@@ -102,9 +109,11 @@ class Crew:
         for group in groups:
             group.rooms = (*group.rooms, commit_room)
         self._groups = groups
-        self.poller = Poller(engine, self.sessions, groups, self._name, self.executor.start, jitter)
+        poll_s = options.safety_poll_s
+        self.poller = Poller(engine, self.sessions, groups, self._name, self.executor.start, jitter, poll_s)
         self.sessions.opened.append(lambda _: self.poller.refresh())
         self.keeper = Keeper(engine.renewer(), self.sessions, inbox, clock, options.session_ttl_ms)
+        self.watchdog = Watchdog(self.poller, self.keeper, poll_s, clock)
         self.upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock) if options.upkeep else None
 
     async def start(self) -> None:
@@ -126,6 +135,7 @@ class Crew:
             self.sessions.run(),
             self.sessions.hear(),
             self._watch(),
+            self._tell(),
         ]
         if self.upkeep is not None:
             parts.append(self.upkeep.run())
@@ -196,13 +206,27 @@ class Crew:
                 await patience.wait()
 
     async def _watch(self) -> None:
-        """Give up sessions that cannot be renewed, and announce. Until cancelled."""
-        ttl_s = self._options.session_ttl_ms / 1000
+        """Give up sessions that cannot be renewed. Until cancelled; it asks the engine nothing. Raises WorkerDeaf."""
         while True:
-            for _ in range(CHECKS_PER_TTL // BEATS_PER_TTL):
-                await asyncio.sleep(ttl_s / CHECKS_PER_TTL)
-                self.sessions.check()
+            await asyncio.sleep(self._options.session_ttl_ms / 1000 / CHECKS_PER_TTL)
+            self.sessions.check()
+            self.watchdog.check()
+
+    async def _tell(self) -> None:
+        """Announce what has changed. Until cancelled. Raises EngineBroken."""
+        while True:
+            await asyncio.sleep(self._options.session_ttl_ms / 1000 / BEATS_PER_TTL)
+            await self._probe()
             await self.announce()
+
+    async def _probe(self) -> None:
+        """An engine that must be opened anew cannot be waited for."""
+        try:
+            await self._engine.submit([])
+        except EngineBroken:
+            raise
+        except EngineUnavailable:
+            return  # who needs it tries, and tells
 
     def _card(self, session: str) -> WorkerCard:
         return WorkerCard(

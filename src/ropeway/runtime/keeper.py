@@ -7,7 +7,9 @@ import logging
 import threading
 
 from ropeway.domain.clock import Clock
+from ropeway.domain.errors import EngineUnavailable
 from ropeway.engines.base import Renewer
+from ropeway.runtime.attempt import Session
 from ropeway.runtime.inbox import Inbox
 from ropeway.runtime.sessions import Sessions
 
@@ -20,10 +22,14 @@ BEATS_PER_TTL = 5  # every 1.8 s of 9: four may fail before the session is lost
 
 
 class Keeper:
-    """Renews each session five times in its life and passes on, into the loop, what the engine says."""
+    """Renews each session five times in its life and passes on, into the loop, what the engine says.
+
+    `answered`: whether the engine has answered all that was asked of it in the last beat.
+    """
 
     def __init__(self, renewer: Renewer, sessions: Sessions, inbox: Inbox, clock: Clock, ttl_ms: int) -> None:
         self.beats = 0
+        self.answered = False
         self._renewer = renewer
         self._sessions = sessions
         self._inbox = inbox
@@ -48,21 +54,34 @@ class Keeper:
 
     def beat(self) -> None:
         """Renew every session once. A failed try is left marked on its session, for `Sessions.check`."""
-        for session in self._sessions.held:
-            started_s = self._clock.monotonic_s()
+        sessions = [session for session in self._sessions.held if not session.lost]
+        for session in sessions:
             session.trying = True
-            try:
-                renewal = self._renewer.renew(session.id, self._ttl_ms)
-            except Exception as error:
-                log.warning("cannot renew session %s: %s", session.id, error)
-                continue
-            session.trying = False
-            session.renewed_at_s = started_s
-            if not renewal.alive:
-                session.lost = True  # now, not when the loop has time: it must not commit any more
-            if not renewal.alive or renewal.cancelled:
-                self._inbox.post(self._sessions.deliver, session, renewal)
+        failed = 0
+        for session in sessions:
+            if not self._renew(session):
+                failed += 1
+                if not session.refused:
+                    break  # the engine is away: it would keep us as long for each of the others
+        self.answered = bool(sessions) and not failed
         self.beats += 1
+
+    def _renew(self, session: Session) -> bool:
+        """Whether the engine answered."""
+        started_s = self._clock.monotonic_s()
+        try:
+            renewal = self._renewer.renew(session.id, self._ttl_ms)
+        except Exception as error:
+            session.refused = not isinstance(error, EngineUnavailable)
+            log.warning("cannot renew session %s: %s", session.id, error)
+            return False
+        session.trying = session.refused = False
+        session.renewed_at_s = started_s
+        if not renewal.alive:
+            session.lost = True  # now, not when the loop has time: it must not commit any more
+        if not renewal.alive or renewal.cancelled:
+            self._inbox.post(self._sessions.deliver, session, renewal)
+        return True
 
     def _run(self) -> None:
         while not self._stopped.wait(self._ttl_ms / 1000 / BEATS_PER_TTL):

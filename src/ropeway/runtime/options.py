@@ -26,6 +26,11 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
         stack_bytes: of each thread; address space, of which only what is touched becomes memory. None: as much as
             costs nothing here, which is 4 MiB on most systems.
         upkeep: whether it stands for election to the upkeep of the store.
+        outage_s: how long running jobs go on while the engine cannot be reached, to commit when it is back. If only
+            this worker is cut off, another may run the same jobs meanwhile; of both, only one can commit.
+        safety_poll_s: an idle worker asks for work at least so often, though no hint came. One whose questions had no
+            answer for three times as long, while the engine answers its renewals, is deaf: it leaves, and its process
+            ends with exit code 70.
     """
 
     name: str = ""
@@ -37,12 +42,16 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     session_ttl_ms: int = DEFAULT_SESSION_TTL_MS
     stack_bytes: int | None = None
     upkeep: bool = True
+    outage_s: float = 300.0
+    safety_poll_s: float = 15.0
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.threads < 1:
             raise ValueError("a worker needs concurrency and threads of at least 1")
         if self.grace_s < 0 or self.cancel_grace_s < 0:
             raise ValueError("grace periods must not be negative")
+        if self.outage_s < 0 or self.safety_poll_s <= 0:
+            raise ValueError("an outage's length must not be negative, nor a poll's interval 0")
         if self.session_ttl_ms < 500:
             raise ValueError("a session must live for at least 500 ms: it is renewed five times in that")
         if self.stack_bytes is not None and self.stack_bytes < 64 * 1024:

@@ -1,11 +1,13 @@
 """Leases jobs as room for them becomes free, and only then. Woken by hints and by freed room; it does not poll.
 
 The next lease goes out while commits are still in flight. An empty queue is asked again when a hint tells of it, or
-after 15 s: a lost hint costs latency, never a job.
+after 15 s: a lost hint costs latency, never a job. Hints are waited for only while there is room and nothing to ask
+for: an engine that wakes one worker for one job must not wake one that is full.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -18,16 +20,19 @@ from ropeway.runtime.patience import Jitter, Patience
 from ropeway.runtime.sessions import Sessions
 from ropeway.runtime.slots import Group
 
-__all__ = ["LEASE_BATCH", "SAFETY_POLL_S", "Poller"]
+__all__ = ["LEASE_BATCH", "Poller"]
 
 log = logging.getLogger("ropeway.worker")
 
 LEASE_BATCH = 256  # past this a lease costs no less a job, and the loop stands still longer
-SAFETY_POLL_S = 15.0  # reliability.md, 17: hints may be lost
+_FULL = ""  # the hint to ourselves that there is nothing to wait for any more
 
 
 class Poller:
-    """Asks for work. `start` takes what was leased, under which session."""
+    """Asks for work. `start` takes what was leased, under which session.
+
+    `polls` counts the questions that were answered. An idle worker asks again after `safety_s` seconds.
+    """
 
     def __init__(
         self,
@@ -37,16 +42,24 @@ class Poller:
         worker: str,
         start: Callable[[Assignment, Session], None],
         jitter: Jitter,
+        safety_s: float,
     ) -> None:
+        self.polls = 0
         self._engine = engine
         self._sessions = sessions
         self._groups = groups
         self._worker = worker
         self._start = start
         self._jitter = jitter
+        self._safety_s = safety_s
         self._patience = Patience(jitter)
         self._wake = Wake()
         self._stopped = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it should be asking from time to time: it has room, and was not stopped."""
+        return not self._stopped and any(group.free > 0 for group in self._groups)
 
     def poke(self) -> None:
         """Room became free. In the loop."""
@@ -62,6 +75,7 @@ class Poller:
         """Lease no more. A lease that is in flight still comes in, and is started: the drain takes it from there."""
         self._stopped = True
         self._wake.set()
+        self._settle()
 
     async def run(self) -> None:
         """Until stopped, never with a lease in flight that nobody will look at."""
@@ -70,17 +84,29 @@ class Poller:
             await self._wake.wait()
             for group in self._groups:
                 await self._fill(group)
+            self._settle()
 
     async def listen(self) -> None:
         """Mark queues that may hold work again. Until cancelled."""
-        topics = {f"queue:{queue}": group for group in self._groups for queue in group.queues}
-        with self._engine.listen(*topics) as hints:
+        await asyncio.gather(*map(self._hear, self._groups))
+
+    async def _hear(self, group: Group) -> None:
+        with self._engine.listen(*(f"queue:{queue}" for queue in group.queues)) as group.hints:
             self.refresh()  # for what came before we listened
             while True:
-                heard = await hints.wait(SAFETY_POLL_S) or topics.keys()
-                for topic in heard:
-                    topics[topic].hungry = True
-                self._wake.set()
+                await group.idle.wait()
+                while group.waits and not self._stopped:
+                    if await group.hints.wait(self._safety_s) != {_FULL}:
+                        group.hungry = True
+                        self._wake.set()
+
+    def _settle(self) -> None:
+        """Have those groups wait for hints that should, and no others."""
+        for group in self._groups:
+            if group.waits and not self._stopped:
+                group.idle.set()
+            elif group.hints is not None:
+                group.hints.fire(_FULL)
 
     async def _fill(self, group: Group) -> None:
         """Lease for these queues until the room or the work is at an end."""
@@ -113,4 +139,5 @@ class Poller:
             await self._patience.wait()
             return []
         self._patience = Patience(self._jitter)
+        self.polls += 1
         return leased

@@ -26,7 +26,7 @@ __all__ = ["Sessions", "fence_s"]
 
 log = logging.getLogger("ropeway.worker")
 
-FENCE_MARGIN_S = 2.0  # architecture.md, 7: one that could not renew for lease - 2 s fences itself
+FENCE_MARGIN_S = 2.0  # architecture.md, 7: one whose renewals fail for lease - 2 s fences itself
 HEAR_S = 60.0  # how long to wait for a hint at most; the keeper tells of cancels within a beat anyway
 
 
@@ -44,6 +44,7 @@ class Sessions:
         engine: Engine,
         *,
         ttl_ms: int,
+        outage_s: float,
         card: Callable[[str], WorkerCard],
         clock: Clock,
         random: RandomBytes,
@@ -55,6 +56,7 @@ class Sessions:
         self.closed: list[Callable[[str], None]] = []
         self._engine = engine
         self._ttl_ms = ttl_ms
+        self._outage_s = max(outage_s, fence_s(ttl_ms))
         self._card = card
         self._clock = clock
         self._random = random
@@ -117,12 +119,14 @@ class Sessions:
     def check(self) -> None:
         """Give up a session that could not be renewed for so long that the engine may soon give its jobs to others.
 
-        Only failed tries count. When no try was made, because user code held the interpreter, a supervisor may have
-        renewed it all along, and the engine's own fence guards it in any case.
+        An engine that cannot be reached gives them to nobody: its sessions are kept for `outage_s`. Only failed tries
+        count. When no try was made, because user code held the interpreter, a supervisor may have renewed it all
+        along, and the engine's own fence guards it in any case.
         """
-        deadline_s = self._clock.monotonic_s() - fence_s(self._ttl_ms)
+        now_s = self._clock.monotonic_s()
         for session in self.held:
-            if session.trying and session.renewed_at_s < deadline_s:
+            silent_s = now_s - session.renewed_at_s
+            if session.trying and silent_s > (fence_s(self._ttl_ms) if session.refused else self._outage_s):
                 session.overdue += 1
                 if session.overdue > 1:  # the keeper had a whole period to come through after a standstill
                     self.lose(session)

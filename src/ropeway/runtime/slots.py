@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from ropeway.engines.hints import Listener
+from ropeway.runtime.inbox import Wake
 from ropeway.runtime.task import Task
 
 __all__ = ["Group", "Lane", "Room", "groups_of", "lanes_of"]
@@ -39,18 +41,28 @@ class Lane:
 
 
 class Group:
-    """Queues that need the same room. `hungry`: they may hold work that has not been asked for."""
+    """Queues that need the same room. `hungry`: they may hold work that has not been asked for.
 
-    __slots__ = ("hungry", "queues", "rooms")
+    `idle` is raised when there is room and nothing to ask for; `hints` hears of work then.
+    """
+
+    __slots__ = ("hints", "hungry", "idle", "queues", "rooms")
 
     def __init__(self, queues: tuple[str, ...], rooms: tuple[Room, ...]) -> None:
         self.queues = queues
         self.rooms = rooms
         self.hungry = True
+        self.idle = Wake()
+        self.hints: Listener | None = None
 
     @property
     def free(self) -> int:
         return min(room.free for room in self.rooms)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has room, and has asked for all that it knows of."""
+        return not self.hungry and self.free > 0
 
 
 def lanes_of(tasks: Iterable[Task[..., Any, Any]]) -> dict[str, Lane]:

@@ -24,6 +24,7 @@ from ropeway.domain.lease import DEFAULT_SESSION_TTL_MS
 from ropeway.engines.base import Renewer
 from ropeway.runtime.child import Child, ChildSpec
 from ropeway.runtime.keeper import BEATS_PER_TTL
+from ropeway.runtime.renewals import Renewals
 
 __all__ = ["ChildSpec", "Supervisor"]
 
@@ -54,11 +55,10 @@ class Supervisor:
         clock: Clock | None = None,
     ) -> None:
         self._children = [Child(spec) for spec in children]
-        self._renewer = renewer
+        self._renewals = None if renewer is None else Renewals(renewer, ttl_ms)
         self._ttl_ms = ttl_ms
         self._grace_s = grace_s
         self._clock = clock or SystemClock()
-        self._to_close: list[str] = []
         self._renew_at_s = 0.0
         self._asked = 0  # how often it was asked to stop
         self._obeyed = 0
@@ -74,9 +74,8 @@ class Supervisor:
             selector.register(self._wake_read, selectors.EVENT_READ)
             while not self._over():
                 self._step(selector)
-        self._close_sessions()
-        if self._renewer is not None:
-            self._renewer.close()
+        if self._renewals is not None:
+            self._renewals.end()
         return self._exit_code
 
     def stop(self) -> None:
@@ -160,21 +159,15 @@ class Supervisor:
         if now_s < self._renew_at_s:
             return
         self._renew_at_s = now_s + self._ttl_ms / 1000 / BEATS_PER_TTL
-        self._close_sessions()
-        renewer = self._renewer
-        if renewer is None:
-            return
-        for session in [session for child in self._children for session in child.sessions]:
-            try:
-                renewer.renew(session, self._ttl_ms)
-            except Exception as error:  # the child renews too, and knows best what a failure means
-                log.warning("cannot renew session %s: %s", session, error)
+        sessions = [session for child in self._children for session in child.sessions]
+        if self._renewals is not None:
+            self._renewals.renew(sessions)
 
     def _died(self, child: Child, code: int) -> None:
         told = ": its jobs run elsewhere" if child.sessions else ""
-        self._to_close += child.sessions
+        if self._renewals is not None:
+            self._renewals.close(tuple(child.sessions))
         child.sessions.clear()
-        self._close_sessions()
         name, how = child.spec.name, f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         if self._asked:
             log.info("%s ended (%s)", name, how)
@@ -185,19 +178,6 @@ class Supervisor:
             wait_s = (child.restart_at_s or 0.0) - self._clock.monotonic_s()
             again = f", {child.quick_deaths} times in a row soon after its start" if child.quick_deaths > 1 else ""
             log.warning("%s died (%s)%s%s; restart in %.1f s", name, how, again, told, wait_s)
-
-    def _close_sessions(self) -> None:
-        """Close the sessions of the dead: the engine rescues their jobs now. If it does not answer, again later."""
-        ids, self._to_close = self._to_close, []
-        renewer = self._renewer
-        if renewer is None:
-            return
-        for session in ids:
-            try:
-                renewer.close_session(session)
-            except Exception as error:
-                log.warning("cannot close session %s: %s", session, error)
-                self._to_close.append(session)
 
     def _give_up(self, code: int) -> None:
         self._exit_code = self._exit_code or code

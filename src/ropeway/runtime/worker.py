@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random as random_module
 import signal
 import threading
@@ -26,6 +27,7 @@ from ropeway.runtime.options import Snapshot, WorkerOptions
 from ropeway.runtime.patience import Jitter
 from ropeway.runtime.registry import App
 from ropeway.runtime.resources import ResourceFailed
+from ropeway.runtime.watchdog import DEAF_EXIT, WorkerDeaf
 
 __all__ = ["Worker", "run_worker"]
 
@@ -34,6 +36,7 @@ log = logging.getLogger("ropeway.worker")
 STOP_S = 2.0  # that code has to stop in when the grace of a drain is over
 FLUSH_S = 5.0  # that the last outcomes have to reach the engine in; what does not is rescued
 HURRIED_S = 1.0  # the same for both when there is no time
+LAST_RESORT_S = 15.0  # beyond its grace, for a worker that is deaf: then its process ends, whatever hangs
 
 
 class Worker:
@@ -68,6 +71,7 @@ class Worker:
         self._draining = False
         self._hurried = False
         self._failure: BaseException | None = None
+        self.failed: list[Callable[[BaseException], None]] = []  # told why it leaves, when it does not by itself
         self._asked = asyncio.Event()
         self._ready = asyncio.Event()
         self._left = asyncio.Event()
@@ -77,6 +81,8 @@ class Worker:
 
         Raises:
             ResourceFailed: a resource did not open; whatever ran was released.
+            WorkerDeaf: the engine answers, and this worker heard nothing for too long; what ran could finish.
+            EngineBroken: the engine must be opened anew.
             RuntimeError: it has run before.
         """
         with self._lock:
@@ -163,6 +169,8 @@ class Worker:
         log.info("worker %s drains: %d jobs run", self._options.full_name, len(crew.open_runs))
         crew.state = "draining"
         crew.poller.stop()
+        if isinstance(self._failure, WorkerDeaf):
+            leasing.cancel()  # it hangs; what it may have leased is rescued when the session is closed
         leasing.add_done_callback(lambda _: crew.news.set())
         await crew.announce()
         await self._until(crew, lambda: leasing.done() and not crew.open_runs, self._options.grace_s)
@@ -192,7 +200,9 @@ class Worker:
         if self._failure is None:
             log.error("worker %s cannot go on: %s", self._options.full_name, error)
             self._failure = error
-        self.drain() if isinstance(error, ResourceFailed) else self.end_now()
+            for told in self.failed:
+                told(error)
+        self.drain() if isinstance(error, ResourceFailed | WorkerDeaf) else self.end_now()
 
     def _hurry(self) -> None:
         self._asked.set()
@@ -210,14 +220,33 @@ class Worker:
 async def run_worker(
     app: App, engine: Engine, options: WorkerOptions | None = None, *, link: SupervisorLink | None = None
 ) -> None:
-    """Run a worker until SIGTERM or SIGINT drains it; a second one ends it now, a third is the system's own."""
+    """Run a worker until SIGTERM or SIGINT drains it; a second one ends it now, a third is the system's own.
+
+    Under a supervisor, SIGTERM drains however often it comes, and SIGINT ends it now: a service manager may send its
+    SIGTERM to the whole group, and the supervisor passes on its own.
+
+    A worker that has gone deaf ends the process: SystemExit with code 70, and without that exit if need be.
+    """
+    options = options or WorkerOptions()
     worker = Worker(app, engine, options, link=link)
-    with _signals(worker):
-        await worker.run()
+    worker.failed.append(lambda error: _make_sure(error, options.grace_s + LAST_RESORT_S))
+    with _signals(worker, supervised=link is not None):
+        try:
+            await worker.run()
+        except WorkerDeaf as error:
+            raise SystemExit(DEAF_EXIT) from error
+
+
+def _make_sure(error: BaseException, within_s: float) -> None:
+    """End the process of a deaf worker, though what hangs keeps it from leaving."""
+    if isinstance(error, WorkerDeaf):
+        last_resort = threading.Timer(within_s, os._exit, (DEAF_EXIT,))
+        last_resort.daemon = True
+        last_resort.start()
 
 
 @contextlib.contextmanager
-def _signals(worker: Worker) -> Iterator[None]:
+def _signals(worker: Worker, *, supervised: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -234,8 +263,12 @@ def _signals(worker: Worker) -> Iterator[None]:
         for name in names:
             loop.remove_signal_handler(name)
 
-    for name in names:
-        loop.add_signal_handler(name, heard)
+    def hurried() -> None:
+        worker.end_now()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGTERM, worker.drain if supervised else heard)
+    loop.add_signal_handler(signal.SIGINT, hurried if supervised else heard)
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import os
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from ropeway.testing.harness import Harness
 from ropeway.testing.history.checker import check
 from ropeway.testing.history.driver import DEFAULT_STEPS, drive
+from ropeway.testing.history.invariants import INVARIANTS
 from ropeway.testing.history.record import History, Violation
 
 __all__ = [
@@ -61,11 +63,13 @@ def replay_line(history: History, harness: Harness) -> str:
     return f"{command}  # sources {sources_digest()}"
 
 
-async def shortest(seed: int, harness: Harness, length: int) -> History:
+async def shortest(
+    seed: int, harness: Harness, length: int, invariants: Collection[str] = tuple(INVARIANTS)
+) -> History:
     """The shortest beginning of a history that fails; the whole of it when none does."""
     for steps in range(1, length):
         history = await drive(seed, harness, steps)
-        if check(history):
+        if check(history, invariants):
             return history
     return await drive(seed, harness, length)
 
@@ -84,12 +88,21 @@ def kept_seeds(folder: Path) -> list[KeptSeed]:
     return [msgspec.json.decode(path.read_bytes(), type=KeptSeed) for path in sorted(folder.glob("*.json"))]
 
 
-async def assert_clean(seed: int, harness: Harness, folder: Path, length: int = DEFAULT_STEPS) -> None:
-    """Run a history, which must break nothing. Raises AssertionError with the replay line, having kept the seed."""
-    if not check(await drive(seed, harness, length)):
+async def assert_clean(
+    seed: int,
+    harness: Harness,
+    folder: Path,
+    length: int = DEFAULT_STEPS,
+    invariants: Collection[str] = tuple(INVARIANTS),
+) -> None:
+    """Run a history, which must break none of the invariants.
+
+    Raises AssertionError with the replay line, having kept the seed.
+    """
+    if not check(await drive(seed, harness, length), invariants):
         return
-    history = await shortest(seed, harness, length)
-    violations = check(history)
+    history = await shortest(seed, harness, length, invariants)
+    violations = check(history, invariants)
     path = keep_seed(folder, history, violations)
     told = "\n  ".join(map(str, violations[:5]))
     raise AssertionError(

@@ -107,6 +107,8 @@ def _follow(moment: Moment, sessions: Sessions, unsure: set[str]) -> None:
         card = op.call.args[0]
         sessions[card.session] = Span(now + card.ttl_ms, now + card.ttl_ms)
         unsure.discard(card.session)
+    elif op.call.method == "close" and not op.is_ok:
+        unsure.add(op.call.args[0])
     elif op.call.method == "close":
         sessions.pop(op.call.args[0], None)
         unsure.discard(op.call.args[0])
@@ -119,7 +121,7 @@ def _follow(moment: Moment, sessions: Sessions, unsure: set[str]) -> None:
         sessions[session] = span
     elif op.call.method == "rescue":
         for name in [name for name, span in sessions.items() if span.soonest_ms <= now]:
-            if op.call.args[0] > 1 and sessions[name].latest_ms <= now:
+            if op.is_ok and op.call.args[0] > 1 and sessions[name].latest_ms <= now:
                 del sessions[name]
             else:
                 unsure.add(name)
