@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
@@ -158,15 +159,27 @@ class Submitter:
     ) -> AsyncIterator[JobHandle[R]]:
         """Submit calls as fast as they are accepted: yields their handles, in order.
 
-        Takes 500 at a time and no more until those are stored, so a source of millions is read no faster than the
-        engine writes. Calls that a full queue refuses are tried again, for `patience` seconds without progress.
+        Takes 500 at a time, and the next 500 while those are being stored, so a source of millions is read no faster
+        than the engine writes. Calls that a full queue refuses are tried again, for `patience` seconds without
+        progress.
 
-        Raises what `submit` does, at the call's own place; later calls of its 500 may have been accepted.
+        Raises what `submit` does, at the call's own place; some hundred later calls may have been accepted.
         """
-        async for batch in _batches(calls, BATCH_JOBS):
-            answers = await self.submit_batch(batch, patience)
-            for answer in answers:
-                yield accepted(answer)
+        out: deque[asyncio.Task[list[JobHandle[R] | RopewayError]]] = deque()
+        try:
+            async for batch in _batches(calls, BATCH_JOBS):
+                out.append(asyncio.create_task(self.submit_batch(batch, patience)))
+                await asyncio.sleep(0)  # it is sent now, and stored while the next is made
+                if len(out) > 1:
+                    for answer in await out.popleft():
+                        yield accepted(answer)
+            while out:
+                for answer in await out.popleft():
+                    yield accepted(answer)
+        finally:
+            for task in out:
+                task.cancel()
+            await asyncio.gather(*out, return_exceptions=True)
 
     async def submit_batch(self, calls: Sequence[Call[R]], patience_s: float) -> list[JobHandle[R] | RopewayError]:
         """Submit these together. Those refused for now are tried again until none is left or patience ends."""
