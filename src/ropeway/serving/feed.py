@@ -120,7 +120,7 @@ class Feed:
         others = [id_ for id_, (state, _) in self._seen.items() if not state.terminal and id_ not in jobs]
         found = await self._engine.get(self._tenant, others) if others else []
         jobs.update((job.id, job) for job in found if job is not None)
-        return sorted(jobs.values(), key=_changed_at_ms)
+        return sorted(reversed(jobs.values()), key=_changed_at_ms)  # the newest came first: of one ms, as they came
 
     def _is_news(self, job: Job) -> bool:
         before = self._seen.get(job.id)
