@@ -120,7 +120,8 @@ class Feed:
         others = [id_ for id_, (state, _) in self._seen.items() if not state.terminal and id_ not in jobs]
         found = await self._engine.get(self._tenant, others) if others else []
         jobs.update((job.id, job) for job in found if job is not None)
-        return sorted(reversed(jobs.values()), key=_changed_at_ms)  # the newest came first: of one ms, as they came
+        as_they_came = list(jobs.values())[::-1]  # found newest first; those of one ms are told in their own order
+        return sorted(as_they_came, key=_changed_at_ms)
 
     def _is_news(self, job: Job) -> bool:
         before = self._seen.get(job.id)
