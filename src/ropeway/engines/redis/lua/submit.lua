@@ -154,9 +154,12 @@ for i = 4, #ARGV, 11 do
     end
     if not answer then
         local flow = flow_of(queue, tenant, band)
-        local own, own_name = own_of(queue, tenant)
+        local own, own_name
+        if flow.max_own then -- of a queue without such a limit nobody asks
+            own, own_name = own_of(queue, tenant)
+        end
         depth = depth_of(queue)
-        if flow.max_own and own >= flow.max_own then
+        if own and own >= flow.max_own then
             answer, depth = 'own', own
         elseif depth >= flow.max_depth then
             answer = 'full'
@@ -164,7 +167,9 @@ for i = 4, #ARGV, 11 do
             answer = add(id, queue, tenant, task, band, cost, input, options, keep, failed_keep, rest, flow)
             depth = depth + 1
             depths[queue] = depth
-            owns[own_name] = own + 1
+            if own then
+                owns[own_name] = own + 1
+            end
         end
     end
     reply[#reply + 1] = answer
