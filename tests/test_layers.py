@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "ropeway"
 
-# Each room and the rooms that it may enter, beside itself. `engines.base` is the protocol with its hints.
+# Each room and the rooms that it may enter, beside itself. `engines.base` is the protocol with its hints and records.
 MAY_ENTER: dict[str, set[str]] = {
     "domain": set(),
     "config": {"domain"},
@@ -54,7 +54,7 @@ def room(module: str) -> str:
     if parts[0] != "engines":
         return parts[0]
     name = parts[1] if len(parts) > 1 else "base"
-    return "engines.base" if name == "hints" else f"engines.{name}"
+    return "engines.base" if name in ("hints", "records") else f"engines.{name}"
 
 
 def arrows() -> Iterator[Arrow]:

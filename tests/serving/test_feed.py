@@ -18,7 +18,7 @@ async def reading(s: Stage, call: Call) -> None:
 
 async def looked(s: Stage) -> None:
     """One look, now: the feed's own come a few times a second."""
-    feed = s.gateway._feed
+    feed = s.gateway._feeds.of("default")
     async with feed._looking:
         await feed.look()
 
@@ -26,7 +26,7 @@ async def looked(s: Stage) -> None:
 async def ended(s: Stage) -> None:
     """Until nobody looks any more: the next hint finds no reader."""
     await s.submit()
-    looker = s.gateway._feed._looker
+    looker = s.gateway._feeds.of("default")._looker
     assert looker is not None
     async with asyncio.timeout(10):
         await looker
@@ -120,7 +120,7 @@ async def test_a_slow_reader_falls_out_of_the_ring_and_is_told(monkeypatch: pyte
     monkeypatch.setattr("ropeway.serving.feed.RING_ENTRIES", 10)
     async with stage() as s, s.call("GET", "/v1/events") as call:
         await reading(s, call)
-        feed = s.gateway._feed
+        feed = s.gateway._feeds.of("default")
         call.flowing.clear()
         await s.submit()
         await looked(s)
@@ -139,7 +139,7 @@ async def test_the_last_reader_turns_off_the_light() -> None:
     async with stage() as s:
         async with s.call("GET", "/v1/events") as call:
             await reading(s, call)
-        assert not s.gateway._feed._readers
+        assert not s.gateway._feeds.of("default")._readers
         await ended(s)
 
 

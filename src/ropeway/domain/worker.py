@@ -8,14 +8,23 @@ from ropeway.domain.job import DEFAULT_OPTIONS, JobOptions
 from ropeway.domain.lease import DEFAULT_SESSION_TTL_MS
 from ropeway.domain.rank import Priority
 
-__all__ = ["TaskCard", "WorkerCard"]
+__all__ = ["ModelCard", "TaskCard", "WorkerCard"]
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A model that a task serves to those who ask by a model's name. `kind` is `chat` or `embedding`."""
+
+    id: str
+    kind: str
+    owned_by: str = "ropeway"
+    created: int = 0  # seconds since the epoch, as OpenAI's list has it
 
 
 class TaskCard(msgspec.Struct, frozen=True):
     """A task as its callers see it: enough to accept or refuse a job without importing user code.
 
     `input_schema` and `output_schema` are JSON Schema (2020-12) as JSON text; `streams` tells that it yields items.
-    `options` and `priority` hold for a job that does not say otherwise.
+    `options` and `priority` hold for a job that does not say otherwise. `models` it serves on the OpenAI routes.
     """
 
     name: str
@@ -27,6 +36,7 @@ class TaskCard(msgspec.Struct, frozen=True):
     doc: str = ""
     options: JobOptions = DEFAULT_OPTIONS
     priority: Priority = Priority.normal
+    models: tuple[ModelCard, ...] = ()
 
 
 class WorkerCard(msgspec.Struct, frozen=True):

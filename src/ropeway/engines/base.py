@@ -30,6 +30,7 @@ from ropeway.domain.log import EventPage
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Listener
+from ropeway.engines.records import Records
 
 __all__ = [
     "Engine",
@@ -225,8 +226,8 @@ class Upkeep(Protocol):
         ...
 
 
-class Engine(Submission, Execution, Reading, Upkeep, Protocol):
-    """All four roles, and a life: open before use, closed at the end."""
+class Engine(Submission, Execution, Reading, Upkeep, Records, Protocol):
+    """All roles, and a life: open before use, closed at the end."""
 
     async def open(self) -> None: ...
 

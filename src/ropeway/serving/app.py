@@ -18,6 +18,7 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from ropeway.domain.caller import Caller
 from ropeway.domain.clock import Clock, SystemClock
 from ropeway.domain.errors import (
     EngineUnavailable,
@@ -31,9 +32,10 @@ from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.engines.base import Engine, EngineBroken
 from ropeway.serving.about import AboutRoutes
+from ropeway.serving.callers import CALLER
 from ropeway.serving.catalogue import Catalogue, Check
 from ropeway.serving.deadlines import Deadlines
-from ropeway.serving.feed import Feed
+from ropeway.serving.feed import Feeds
 from ropeway.serving.fleet import FleetRoutes
 from ropeway.serving.guard import Guard
 from ropeway.serving.jobs import JobRoutes
@@ -98,7 +100,8 @@ class Gateway:
         self._engine = engine
         self._watches = Watches(engine, self.options.max_streams)
         self._rates = Rates(engine, clock)
-        self._feed = Feed(engine, tenant, clock)
+        self._feeds = Feeds(engine, clock)
+        self._caller = Caller(tenant)
         self._guard = Guard(self.options)
         parts = Parts(
             engine=engine,
@@ -109,11 +112,10 @@ class Gateway:
             deadlines=Deadlines(),
             clock=clock,
             random=random,
-            tenant=tenant,
             noticed=self._notice,
         )
         self._submit = Submit(parts)
-        self._router = _router((JobRoutes(parts), FeedRoutes(parts, self._feed), FleetRoutes(parts), AboutRoutes()))
+        self._router = _router((JobRoutes(parts), FeedRoutes(parts, self._feeds), FleetRoutes(parts), AboutRoutes()))
         self.broken: EngineBroken | None = None
         self.when_broken: Callable[[], None] | None = None
         self._must_open = owns_engine
@@ -158,7 +160,7 @@ class Gateway:
         """Drain, and shut the engine, when it is ours."""
         await self.drain()
         self._rates.close()
-        self._feed.close()
+        self._feeds.close()
         if self._owns_engine and not self._must_open:
             await self._engine.shut()
             self._must_open = True
@@ -215,6 +217,7 @@ class Gateway:
             self._guard.check(headers)
         if self._must_open:
             await self.start()
+        scope[CALLER] = self._caller
         if path == SUBMIT_PATH and scope["method"] == "POST":
             return await self._submit(scope, receive, headers)
         await self._router(scope, receive, send)

@@ -24,7 +24,7 @@ from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Reading
 from ropeway.serving.watches import Watch
 
-__all__ = ["Change", "Feed"]
+__all__ = ["Change", "Feed", "Feeds"]
 
 LOOK_INTERVAL_S = 0.25
 RECHECK_S = 15.0
@@ -71,6 +71,11 @@ class Feed:
     def end(self) -> Cursor:
         """The newest change's place: a reader that starts here gets what comes."""
         return Cursor(self._epoch, self._next - 1)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether anybody follows it."""
+        return bool(self._readers)
 
     def holds(self, after: Cursor) -> bool:
         """Whether every change after this place is still here."""
@@ -149,6 +154,28 @@ class Feed:
                         await self.look()
                 await asyncio.sleep(LOOK_INTERVAL_S)
                 await hints.wait(RECHECK_S)
+
+
+class Feeds:
+    """The feeds of all tenants who look at theirs; one that nobody reads is let go for the next."""
+
+    def __init__(self, engine: Reading, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._feeds: dict[str, Feed] = {}
+
+    def of(self, tenant: str) -> Feed:
+        """This tenant's feed."""
+        feed = self._feeds.get(tenant)
+        if feed is None:
+            self._feeds = {name: other for name, other in self._feeds.items() if other.is_read}
+            feed = self._feeds[tenant] = Feed(self._engine, tenant, self._clock)
+        return feed
+
+    def close(self) -> None:
+        """Look no more."""
+        for feed in self._feeds.values():
+            feed.close()
 
 
 def _changed_at_ms(job: Job) -> int:

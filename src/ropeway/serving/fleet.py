@@ -25,10 +25,11 @@ from ropeway.client.fleet import (
 )
 from ropeway.client.wire import timestamp
 from ropeway.domain.errors import JobNotFound, RopewayError
-from ropeway.domain.job import JobQuery, check_name
+from ropeway.domain.job import DEFAULT_TENANT, JobQuery, check_name
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueueChange, QueueStats
 from ropeway.serving.bodies import Nothing, read_json
+from ropeway.serving.callers import tenant_of
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import QueueNotFound
 from ropeway.serving.replies import Reply, json_reply
@@ -51,10 +52,10 @@ class FleetRoutes:
     # -- queues
 
     async def list_queues(self, request: Request) -> Reply:
-        return json_reply(QueueList([self._queue(stats) for stats in await self._stats()]))
+        return json_reply(QueueList([self._queue(stats) for stats in await self._stats(request)]))
 
     async def get_queue(self, request: Request) -> Reply:
-        return json_reply(await self._queue_named(_queue_of(request)))
+        return json_reply(await self._queue_named(request, _queue_of(request)))
 
     async def pause_queue(self, request: Request) -> Reply:
         return await self._set_paused(request, True)
@@ -66,29 +67,29 @@ class FleetRoutes:
         """Cancel what waits now; what comes in meanwhile stays."""
         await read_json(request, self._parts, Nothing)
         queue = _queue_of(request)
-        await self._queue_named(queue)
+        await self._queue_named(request, queue)
         cancelled, before = 0, None
         for _ in range(PURGE_PAGES):
-            query = JobQuery(self._parts.tenant, tuple(WAITING), queue, limit=PURGE_PAGE, before=before)
+            query = JobQuery(tenant_of(request), tuple(WAITING), queue, limit=PURGE_PAGE, before=before)
             page = await self._parts.engine.find(query)
-            cancelled += await self._cancel_all([job.id for job in page.jobs])
+            cancelled += await self._cancel_all(tenant_of(request), [job.id for job in page.jobs])
             before = page.next_cursor
             if before is None:
                 break
         return json_reply(PurgeBody(queue, cancelled, more=before is not None))
 
-    async def _cancel_all(self, job_ids: Sequence[str]) -> int:
-        answers = await self._parts.engine.cancel(self._parts.tenant, job_ids, "the queue was purged")
+    async def _cancel_all(self, tenant: str, job_ids: Sequence[str]) -> int:
+        answers = await self._parts.engine.cancel(tenant, job_ids, "the queue was purged")
         return sum(not isinstance(job, JobNotFound) and job.state is State.cancelled for job in answers)
 
     async def _set_paused(self, request: Request, paused: bool) -> Reply:
         await read_json(request, self._parts, Nothing)
         queue = _queue_of(request)
         await self._parts.engine.set_queue([QueueChange(queue, paused=paused)])
-        return json_reply(await self._queue_named(queue))
+        return json_reply(await self._queue_named(request, queue))
 
-    async def _queue_named(self, queue: str) -> QueueBody:
-        found = next((stats for stats in await self._stats() if stats.queue == queue), None)
+    async def _queue_named(self, request: Request, queue: str) -> QueueBody:
+        found = next((stats for stats in await self._stats(request) if stats.queue == queue), None)
         if found is None:
             raise QueueNotFound(f"no queue '{queue}' has ever had a job or a policy")
         return self._queue(found)
@@ -97,8 +98,8 @@ class FleetRoutes:
         rates = self._parts.rates
         return queue_body(stats, rates.known(stats.queue), rates.wait_s(stats.queue, stats.waiting))
 
-    async def _stats(self) -> list[QueueStats]:
-        return await self._parts.engine.stats(self._parts.tenant)
+    async def _stats(self, request: Request) -> list[QueueStats]:
+        return await self._parts.engine.stats(tenant_of(request))
 
     # -- tasks and workers
 
@@ -116,7 +117,7 @@ class FleetRoutes:
     # -- figures
 
     async def get_stats(self, request: Request) -> Reply:
-        queues, workers = await self._stats(), await self._parts.engine.workers()
+        queues, workers = await self._stats(request), await self._parts.engine.workers()
         rates = [self._parts.rates.known(stats.queue) for stats in queues]
         known = [rate for rate in rates if rate is not None]
         oldest = [stats.oldest_queued_at_ms for stats in queues if stats.oldest_queued_at_ms is not None]
@@ -173,7 +174,7 @@ class FleetRoutes:
     async def _health(self, *, takes_jobs: bool = False) -> Reply:
         try:
             async with asyncio.timeout(HEALTH_DEADLINE_S):
-                await self._parts.engine.get(self._parts.tenant, ["job_health"])
+                await self._parts.engine.get(DEFAULT_TENANT, ["job_health"])
                 if takes_jobs:
                     await self._parts.engine.submit([])
         except RopewayError as error:

@@ -14,6 +14,7 @@ from ropeway.domain.job import Job, JobQuery
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import JobPage
 from ropeway.serving.bodies import CancelRequest, Nothing, read_json
+from ropeway.serving.callers import tenant_of
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, problem_of, problem_reply, recorded_problem
 from ropeway.serving.questions import after_of, base_of, changed_since, job_id_of, job_query, types_of
@@ -41,7 +42,7 @@ class JobRoutes:
         self._parts = parts
 
     async def list_jobs(self, request: Request) -> Reply:
-        page = await self._find(job_query(self._parts.tenant, request.query_params))
+        page = await self._find(job_query(tenant_of(request), request.query_params))
         base, durability = base_of(request), self._parts.engine.info.durability
         jobs = [
             job_body(job, durability=durability, base=base, with_input=False, with_output=False) for job in page.jobs
@@ -71,13 +72,15 @@ class JobRoutes:
     async def get_events(self, request: Request) -> LogStream:
         headers = header_map(request.scope)
         query = request.query_params
-        reader = LogReader(self._parts, job_id_of(request), after_of(headers, query), types_of(query))
+        reader = LogReader(
+            self._parts, tenant_of(request), job_id_of(request), after_of(headers, query), types_of(query)
+        )
         follow = parsed_flag("follow", query.get("follow"), True)
         return LogStream(self._parts, reader, ndjson=wants_ndjson(headers), follow=follow)
 
     async def cancel_job(self, request: Request) -> Reply:
         asked = await read_json(request, self._parts, CancelRequest)
-        job = await self._cancel(job_id_of(request), asked.reason)
+        job = await self._cancel(tenant_of(request), job_id_of(request), asked.reason)
         shown = await self._parts.shown(job, base_of(request))
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202)
 
@@ -88,7 +91,7 @@ class JobRoutes:
         old_id = job_id_of(request)
         key = idempotency_key(header_map(request.scope))
         new_id = self._parts.new_id() if key is None else _repeatable_id(old_id, key)
-        (answer,) = await self._parts.engine.retry(self._parts.tenant, [(old_id, new_id)])
+        (answer,) = await self._parts.engine.retry(tenant_of(request), [(old_id, new_id)])
         if isinstance(answer, JobNotFound):
             raise _no_job(old_id)
         if isinstance(answer, RopewayError):
@@ -103,7 +106,7 @@ class JobRoutes:
         job_id = job_id_of(request)
         if parsed_flag("force", request.query_params.get("force"), False):
             await self._stop(request, job_id)
-        (answer,) = await self._parts.engine.purge(self._parts.tenant, [job_id])
+        (answer,) = await self._parts.engine.purge(tenant_of(request), [job_id])
         if isinstance(answer, JobNotFound):
             raise _no_job(job_id)
         if answer is not None:
@@ -112,14 +115,16 @@ class JobRoutes:
 
     async def _stop(self, request: Request, job_id: str) -> None:
         """Cancel the job and see it end. Raises JobLive when it does not in time."""
-        job = await self._cancel(job_id, "deleted")
+        job = await self._cancel(tenant_of(request), job_id, "deleted")
         if not job.state.terminal:
-            job = await until(self._parts, request.receive, job_id, self._parts.options.force_wait_s, has_ended)
+            job = await until(
+                self._parts, request.receive, tenant_of(request), job_id, self._parts.options.force_wait_s, has_ended
+            )
         if not job.state.terminal:
             raise JobLive(f"{job_id} was asked to stop and still runs; delete it when it has")
 
-    async def _cancel(self, job_id: str, reason: str | None) -> Job:
-        (answer,) = await self._parts.engine.cancel(self._parts.tenant, [job_id], reason)
+    async def _cancel(self, tenant: str, job_id: str, reason: str | None) -> Job:
+        (answer,) = await self._parts.engine.cancel(tenant, [job_id], reason)
         if isinstance(answer, JobNotFound):
             raise _no_job(job_id)
         return answer
@@ -132,8 +137,8 @@ class JobRoutes:
         if asked is not None:
             wait_s = parsed_wait_s(asked, options.max_wait_s)
         if not wait_s or self._parts.watches.draining:
-            return await self._parts.job(job_id)
-        return await until(self._parts, request.receive, job_id, wait_s, enough)
+            return await self._parts.job(tenant_of(request), job_id)
+        return await until(self._parts, request.receive, tenant_of(request), job_id, wait_s, enough)
 
     async def _find(self, query: JobQuery) -> JobPage:
         try:

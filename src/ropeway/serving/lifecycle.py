@@ -10,7 +10,8 @@ from starlette.requests import Request
 from ropeway.client.wire import EventBody, job_body, timestamp
 from ropeway.domain.event import SNAPSHOT, START, Cursor
 from ropeway.domain.job import Job
-from ropeway.serving.feed import Change, Feed
+from ropeway.serving.callers import tenant_of
+from ropeway.serving.feed import Change, Feed, Feeds
 from ropeway.serving.outlet import Outlet
 from ropeway.serving.parts import Parts
 from ropeway.serving.questions import after_of, name_of, tag_of, types_of
@@ -28,9 +29,9 @@ _encode = msgspec.json.Encoder().encode
 class FeedRoutes:
     """One method for each route."""
 
-    def __init__(self, parts: Parts, feed: Feed) -> None:
+    def __init__(self, parts: Parts, feeds: Feeds) -> None:
         self._parts = parts
-        self._feed = feed
+        self._feeds = feeds
 
     async def follow_jobs(self, request: Request) -> FeedStream:
         headers, query = header_map(request.scope), request.query_params
@@ -41,7 +42,7 @@ class FeedRoutes:
 
         return FeedStream(
             self._parts,
-            self._feed,
+            self._feeds.of(tenant_of(request)),
             after_of(headers, query),
             wanted,
             ndjson=wants_ndjson(headers),

@@ -24,7 +24,7 @@ __all__ = ["Parts"]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One gateway's engine, limits and helpers; `tenant` owns every job that comes through it.
+    """One gateway's engine, limits and helpers.
 
     `noticed` is told of what went wrong with the engine where that is not raised.
     """
@@ -37,15 +37,14 @@ class Parts:
     deadlines: Deadlines
     clock: Clock
     random: RandomBytes
-    tenant: str
     noticed: Callable[[RopewayError], None]
 
     def new_id(self) -> str:
         return job_id(self.clock.now_ms(), self.random(SEED_BYTES))
 
-    async def job(self, id_: str) -> Job:
+    async def job(self, tenant: str, id_: str) -> Job:
         """The tenant's job. Raises JobNotFound, the same for what is not there and what is another's."""
-        (job,) = await self.engine.get(self.tenant, [id_])
+        (job,) = await self.engine.get(tenant, [id_])
         if job is None:
             raise JobNotFound(f"no job {id_}")
         return job
@@ -64,7 +63,7 @@ class Parts:
 
     async def shown(self, job: Job, base: str) -> JobBody:
         """The job in full, with its place in line."""
-        position = await self.engine.position(self.tenant, job.id) if job.state is State.queued else None
+        position = await self.engine.position(job.tenant, job.id) if job.state is State.queued else None
         return job_body(
             job,
             position=position,

@@ -27,13 +27,16 @@ WRITE_BYTES = 16_384  # small writes: what the server holds for a stuck reader i
 class LogReader:
     """A cursor over a job's log that gives the wanted types only. `ended`: nothing comes after what was given."""
 
-    __slots__ = ("_is_full", "_parts", "_types", "cursor", "ended", "job_id")
+    __slots__ = ("_is_full", "_parts", "_tenant", "_types", "cursor", "ended", "job_id")
 
-    def __init__(self, parts: Parts, job_id: str, after: Cursor = START, types: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, parts: Parts, tenant: str, job_id: str, after: Cursor = START, types: frozenset[str] | None = None
+    ) -> None:
         self.job_id = job_id
         self.cursor = after
         self.ended = False
         self._parts = parts
+        self._tenant = tenant
         self._types = types
         self._is_full = False
 
@@ -51,13 +54,13 @@ class LogReader:
 
     async def final_job(self, base: str) -> JobBody | None:
         """The job as it ended; None when it was deleted since."""
-        (job,) = await self._parts.engine.get(self._parts.tenant, [self.job_id])
+        (job,) = await self._parts.engine.get(self._tenant, [self.job_id])
         if job is None:
             return None
         return job_body(job, durability=self._parts.engine.info.durability, base=base, with_input=False)
 
     async def _page(self) -> list[Event]:
-        page = await self._parts.engine.read(self._parts.tenant, self.job_id, self.cursor, PAGE_EVENTS)
+        page = await self._parts.engine.read(self._tenant, self.job_id, self.cursor, PAGE_EVENTS)
         if page is None:
             raise JobNotFound(f"no job {self.job_id}")
         self.ended = page.ended

@@ -16,6 +16,7 @@ from ropeway.domain.errors import InvalidRequest, PayloadTooLarge, RopewayError
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.engines.base import Refusal
 from ropeway.serving.bodies import decode_request
+from ropeway.serving.callers import caller_of
 from ropeway.serving.deadlines import Limit
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, Problem, StreamNotSupported, TooManyStreams, problem_of
@@ -73,7 +74,7 @@ class Submit:
         options = self._parts.options
         key = idempotency_key(headers)
         body = await read_body(receive, headers, options.max_body_bytes, self._limit())
-        job = await self._new_job(body, key)
+        job = await self._new_job(caller_of(scope).tenant, body, key)
         (answer,) = await self._parts.engine.submit([job])
         receipt = _unrefused(answer)
         base = scope.get("root_path", "")
@@ -85,7 +86,7 @@ class Submit:
             return await self._waited(receipt.job, receive, wait_s, base, extra)
         return self._accepted(receipt, base, extra)
 
-    async def _new_job(self, body: bytes, key: str | None) -> NewJob:
+    async def _new_job(self, tenant: str, body: bytes, key: str | None) -> NewJob:
         """The job that a body asks for, checked in all respects."""
         check_depth(body, self._parts.options.max_depth)
         request = decode_request(body)
@@ -96,7 +97,7 @@ class Submit:
             entry.card,
             request,
             id=self._parts.new_id(),
-            tenant=self._parts.tenant,
+            tenant=tenant,
             idempotency_key=key,
             fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
         )
@@ -117,20 +118,20 @@ class Submit:
         cancels = job.options.on_disconnect == "cancel"
         return LogStream(
             self._parts,
-            LogReader(self._parts, job.id),
+            LogReader(self._parts, job.tenant, job.id),
             headers=headers,
-            on_departure=(lambda: self._cancel(job.id)) if cancels else None,
+            on_departure=(lambda: self._cancel(job)) if cancels else None,
         )
 
-    async def _cancel(self, job_id: str) -> None:
-        await self._parts.engine.cancel(self._parts.tenant, [job_id], LEFT_REASON)
+    async def _cancel(self, job: Job) -> None:
+        await self._parts.engine.cancel(job.tenant, [job.id], LEFT_REASON)
 
     async def _waited(
         self, job: Job, receive: Receive, wait_s: float, base: str, headers: list[tuple[bytes, bytes]]
     ) -> Reply:
         """The job when it ends in time, else as it stands then; both are accepted, the status tells them apart."""
         if not (self._parts.watches.full or self._parts.watches.draining):
-            job = await until(self._parts, receive, job.id, wait_s, has_ended)
+            job = await until(self._parts, receive, job.tenant, job.id, wait_s, has_ended)
         headers.append((b"preference-applied", b"wait=%d" % wait_s))
         shown = self._parts.submitted(job, base, None)
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
@@ -151,18 +152,19 @@ class Submit:
             raise InvalidRequest("there is no line of JSON in the body")
         if len(lines) > options.max_batch_lines:
             raise PayloadTooLarge(f"{len(lines)} lines are more than the {options.max_batch_lines} taken at once")
-        made = [await self._line_job(line, key, n) for n, line in enumerate(lines)]
+        tenant = caller_of(scope).tenant
+        made = [await self._line_job(tenant, line, key, n) for n, line in enumerate(lines)]
         answers = iter(await self._submit_all([job for job in made if isinstance(job, NewJob)]))
         base = scope.get("root_path", "")
         told = [self._line(next(answers) if isinstance(job, NewJob) else job, base) for job in made]
         return Reply(200, b"".join(_encode(line) + b"\n" for line in told), NDJSON)
 
-    async def _line_job(self, line: bytes, key: str | None, n: int) -> NewJob | RopewayError:
+    async def _line_job(self, tenant: str, line: bytes, key: str | None, n: int) -> NewJob | RopewayError:
         """The job of line `n`, under a key of its own: the same lines under the same key are the same jobs."""
         try:
             if len(line) > self._parts.options.max_body_bytes:
                 raise PayloadTooLarge(f"the line is larger than {self._parts.options.max_body_bytes} bytes")
-            return await self._new_job(line, None if key is None else _line_key(key, n))
+            return await self._new_job(tenant, line, None if key is None else _line_key(key, n))
         except RopewayError as refusal:
             return refusal
 

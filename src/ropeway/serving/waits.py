@@ -16,7 +16,9 @@ def has_ended(job: Job) -> bool:
     return job.state.terminal
 
 
-async def until(parts: Parts, receive: Receive, job_id: str, wait_s: float, enough: Callable[[Job], bool]) -> Job:
+async def until(
+    parts: Parts, receive: Receive, tenant: str, job_id: str, wait_s: float, enough: Callable[[Job], bool]
+) -> Job:
     """The job as soon as it is `enough`, else as it stands after `wait_s` seconds, or when the gateway drains.
 
     Ends at once when the client leaves. It listens before it reads, so that no hint falls between the two, and looks
@@ -26,7 +28,7 @@ async def until(parts: Parts, receive: Receive, job_id: str, wait_s: float, enou
     deadline_s = loop.time() + wait_s
     with parts.watches.open(receive, f"job:{job_id}") as watch:
         while True:
-            job = await parts.job(job_id)
+            job = await parts.job(tenant, job_id)
             left_s = deadline_s - loop.time()
             if enough(job) or left_s <= 0 or watch.over:
                 return job

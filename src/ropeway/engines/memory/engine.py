@@ -1,4 +1,4 @@
-"""The memory engine: its four roles together, and its life."""
+"""The memory engine: its roles together, and its life."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ropeway.domain.lease import Renewal
 from ropeway.engines.base import EngineInfo, Renewer
 from ropeway.engines.memory.execution import ExecutionRole
 from ropeway.engines.memory.reading import ReadingRole
+from ropeway.engines.memory.records import RecordsRole
 from ropeway.engines.memory.rescue import RescueRole
 from ropeway.engines.memory.submission import SubmissionRole
 from ropeway.engines.memory.upkeep import UpkeepRole
@@ -17,7 +18,7 @@ from ropeway.engines.memory.upkeep import UpkeepRole
 __all__ = ["MemoryEngine"]
 
 
-class MemoryEngine(SubmissionRole, ExecutionRole, ReadingRole, RescueRole, UpkeepRole):
+class MemoryEngine(SubmissionRole, ExecutionRole, ReadingRole, RescueRole, UpkeepRole, RecordsRole):
     """Jobs that live as long as this process. Durability class `memory`."""
 
     def __init__(self, clock: Clock | None = None, random: RandomBytes = system_random) -> None:

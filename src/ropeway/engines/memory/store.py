@@ -19,6 +19,7 @@ from ropeway.domain.event import (
 from ropeway.domain.job import Job, NewJob, job_of
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueuePolicy
+from ropeway.domain.record import Record, RecordKey
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
 from ropeway.engines.memory.line import Line
@@ -57,6 +58,8 @@ class Store:
         self.claims: dict[tuple[str, str], Claim] = {}
         self.catalogue: dict[str, TaskCard] = {}
         self.duties: dict[str, tuple[str, int]] = {}
+        self.records: dict[RecordKey, Record] = {}
+        self.buckets: dict[str, tuple[float, int]] = {}  # what was left, and when
         self.due: list[tuple[int, str]] = []  # scheduled jobs by time, and queued ones by queue deadline
         self.expiring: list[tuple[int, str]] = []  # terminal jobs by retention
         self._numbers: dict[str, int] = {}

@@ -1,0 +1,37 @@
+"""The fifth role of an engine: small documents, and rates that all processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ropeway.domain.record import Allowance, Put, Record, RecordConflict, RecordKey, Spend
+
+__all__ = ["Records"]
+
+
+class Records(Protocol):
+    """Documents by kind, tenant and id; each write is one atomic step, durable to the engine's class on return."""
+
+    async def put(self, puts: Sequence[Put]) -> list[Record | RecordConflict]:
+        """Write records, each a compare-and-set on its version; one that conflicts stops no other."""
+        ...
+
+    async def fetch(self, keys: Sequence[RecordKey]) -> list[Record | None]:
+        """The records as they stand; None for what is not there or has expired."""
+        ...
+
+    async def scan(self, kind: str, tenant: str, after: str = "", limit: int = 100) -> list[Record]:
+        """A tenant's records of a kind in the order of their ids, strictly after `after`."""
+        ...
+
+    async def drop(self, keys: Sequence[RecordKey]) -> list[bool]:
+        """Delete records; whether each was there."""
+        ...
+
+    async def spend(self, wishes: Sequence[Spend]) -> list[Allowance]:
+        """Take from buckets on the engine's clock: all of the amounts, or none of them when one cannot be had.
+
+        Forced ones are always taken. Buckets are shared by all processes; a full one takes no room.
+        """
+        ...
