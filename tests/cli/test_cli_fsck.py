@@ -72,7 +72,7 @@ def test_a_repair_puts_it_right() -> None:
     """Exit code 0 when all is mended; the next look finds nothing."""
     store = Broken()
     store.raw("DEL", "ready:chat")
-    store.raw("HINCRBY", "counts:chat", "/queued", "5")
+    store.raw("HINCRBY", "queue:chat", "/queued", "5")
     shown = run("fsck", "--repair", "--engine", store.url, "--text")
     assert shown.exit_code == Exit.ok
     assert "mended" in shown.stdout

@@ -1,6 +1,7 @@
 """Hints within a process: who waits for what, woken without polling.
 
-Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `worker:<session>` (a job of it was asked to
+Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `end:<id>` (it ended, or
+has gone), `worker:<session>` (a job of it was asked to
 cancel), `upkeep` (something waits for a time), `lifecycle` (any job changed state). A hint says only "look again".
 """
 

@@ -26,7 +26,8 @@ async def until(
     """
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + wait_s
-    with parts.watches.open(receive, f"job:{job_id}") as watch:
+    topic = f"end:{job_id}" if enough is has_ended else f"job:{job_id}"
+    with parts.watches.open(receive, topic) as watch:
         while True:
             job = await parts.job(tenant, job_id)
             left_s = deadline_s - loop.time()

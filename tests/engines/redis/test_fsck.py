@@ -136,14 +136,14 @@ REPAIRABLE = [
     Damage("claim without an end", ("ZREM @claims acme~k1",), (("orphan", "claim:acme k1"),)),
     Damage("claim of nothing", ("ZADD @claims 1 acme~k2",), (("stray", "claims"),)),
     Damage("queue that is not known", ("SREM @queues chat",), (("queue", "job:queued"),)),
-    Damage("queue without a policy", ("DEL @queue:chat",), (("queue", "queues"),)),
+    Damage("queue without a policy", ("HDEL @queue:chat max_depth",), (("queue", "queues"),)),
     Damage("policy without a queue", ("HSET @queue:else max_depth 5",), (("orphan", "queue:else"),)),
     Damage("wake-up without a queue", ("ZADD @wake:ghost 0 1",), (("orphan", "wake:ghost"),)),
     Damage("number set back", ("HSET @meta number 5",), (("number", "job:queued"),)),
-    Damage("count too high", ("HINCRBY @counts:chat acme/queued 3",), (("count", "counts:chat"),)),
-    Damage("count too low", ("HINCRBY @counts:chat /running -1",), (("count", "counts:chat"),)),
-    Damage("count of nobody", ("HINCRBY @counts:chat other/scheduled 2",), (("count", "counts:chat"),)),
-    Damage("counts lost", ("DEL @counts:chat",), (("count", "counts:chat"),)),
+    Damage("count too high", ("HINCRBY @queue:chat acme/queued 3",), (("count", "queue:chat"),)),
+    Damage("count too low", ("HINCRBY @queue:chat /running -1",), (("count", "queue:chat"),)),
+    Damage("count of nobody", ("HINCRBY @queue:chat other/scheduled 2",), (("count", "queue:chat"),)),
+    Damage("counts lost", ("HDEL @queue:chat acme/queued /queued acme/running /running",), (("count", "queue:chat"),)),
     Damage("bytes miscounted", ("HINCRBY @meta kept_bytes -70",), (("count", "meta"),)),
 ]
 
@@ -205,7 +205,7 @@ async def test_a_mended_job_runs(store: Store) -> None:
     [
         ("SET @somebody:else 1", "unknown", "somebody:else"),
         ("SET @due:extra 1", "unknown", "due:extra"),
-        ("SET @tags:x 1", "type", "tags:x"),
+        ("SET @queue:x 1", "type", "queue:x"),
         ("SET @job:wrong 1", "type", "job:wrong"),
         ("SET @held:x 1", "type", "held:x"),
         ("HSET @job:blank input 1", "row", "job:blank"),
@@ -279,7 +279,7 @@ async def test_damage_is_found_and_put_right_at_work() -> None:
     partition = engine.partitions[0]
     link = await partition.route.link(asyncio.get_running_loop().time() + 5)
     await link.do("DEL", f"{partition.root}:ready:aside")
-    await link.do("HINCRBY", f"{partition.root}:counts:busy", "/queued", 7)
+    await link.do("HINCRBY", f"{partition.root}:queue:busy", "/queued", 7)
     mended: set[str] = set()
     while not {"missing", "count"} <= mended:
         mended |= {finding.kind for finding in await repair(partition) if finding.repaired}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -20,11 +21,20 @@ from ropeway.domain.job import Job, NewJob, job_of
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueuePolicy
 from ropeway.domain.record import Record, RecordKey
+from ropeway.domain.usage import KEPT_DAYS, UsageRow, day_of
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
 from ropeway.engines.memory.line import Line
 
-__all__ = ["Claim", "Session", "Store"]
+__all__ = ["Bucket", "Claim", "Session", "Store"]
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """What a bucket held, and when; and when it is full, and may be forgotten."""
+
+    level: float
+    at_ms: int
+    full_at_ms: int
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -59,7 +69,9 @@ class Store:
         self.catalogue: dict[str, TaskCard] = {}
         self.duties: dict[str, tuple[str, int]] = {}
         self.records: dict[RecordKey, Record] = {}
-        self.buckets: dict[str, tuple[float, int]] = {}  # what was left, and when
+        self.record_ids: dict[tuple[str, str], set[str]] = {}  # by kind and tenant
+        self.buckets: dict[str, Bucket] = {}
+        self.usage: dict[tuple[str, date, str], UsageRow] = {}
         self.due: list[tuple[int, str]] = []  # scheduled jobs by time, and queued ones by queue deadline
         self.expiring: list[tuple[int, str]] = []  # terminal jobs by retention
         self._numbers: dict[str, int] = {}
@@ -115,6 +127,8 @@ class Store:
         if old.state is State.running and old.session is not None and old.session in self.sessions:
             self.sessions[old.session].held.discard(job.id)
         self._settle(job)
+        if change.delivery is not None and change.delivery.id not in self.jobs:
+            self.add(change.delivery, job.finished_at_ms or 0)
         return job
 
     def write(self, job: Job, drafts: tuple[tuple[str, str], ...], now_ms: int) -> Job:
@@ -134,11 +148,45 @@ class Store:
         self.board.fire((f"job:{job.id}",))
         return job
 
+    def use(self, job: Job, amounts: dict[str, float], now_ms: int) -> None:
+        """Add what an attempt used to the account of today."""
+        if not amounts:
+            return
+        day = day_of(now_ms)
+        row = self.usage.get((job.tenant, day, job.task)) or UsageRow(job.tenant, day, job.task)
+        sums = {name: row.amounts.get(name, 0) + amounts.get(name, 0) for name in sorted({*row.amounts, *amounts})}
+        jobs = row.jobs + job.state.terminal
+        self.usage[job.tenant, day, job.task] = msgspec.structs.replace(row, jobs=jobs, amounts=sums)
+
     def remove(self, job: Job) -> None:
         """Forget a terminal job and its events. It stays counted: ended jobs are counted since the store was made."""
         del self.jobs[job.id], self._numbers[job.id]
         self.events.pop(job.id, None)
-        self.board.fire((f"job:{job.id}",))
+        self.board.fire((f"job:{job.id}", f"end:{job.id}"))
+
+    def keep_record(self, record: Record) -> None:
+        """Write a record, whole."""
+        self.records[record.key] = record
+        self.record_ids.setdefault((record.key.kind, record.key.tenant), set()).add(record.key.id)
+
+    def drop_record(self, key: RecordKey) -> bool:
+        """Forget a record that is there."""
+        del self.records[key]
+        ids = self.record_ids[key.kind, key.tenant]
+        ids.discard(key.id)
+        if not ids:
+            del self.record_ids[key.kind, key.tenant]
+        return True
+
+    def forget_past(self, now_ms: int) -> None:
+        """Forget the records that have expired, the buckets that are full, and the accounts of long ago."""
+        oldest = day_of(now_ms) - timedelta(KEPT_DAYS)
+        for account in [account for account in self.usage if account[1] < oldest]:
+            del self.usage[account]
+        for key in [key for key, record in self.records.items() if not record.lives_at(now_ms)]:
+            self.drop_record(key)
+        for name in [name for name, bucket in self.buckets.items() if bucket.full_at_ms <= now_ms]:
+            del self.buckets[name]
 
     def pop_due(self, heap: list[tuple[int, str]], now_ms: int) -> str | None:
         return heapq.heappop(heap)[1] if heap and heap[0][0] <= now_ms else None
@@ -156,6 +204,8 @@ class Store:
     def _settle(self, job: Job) -> None:
         """Put a job where its state will have it found, and tell who waits for it."""
         self.board.fire((f"job:{job.id}", "lifecycle"))
+        if job.state.terminal:
+            self.board.fire((f"end:{job.id}",))
         if job.state is State.queued:
             self.line(job.queue).push(job.rank, self._numbers[job.id], job.id)
             self.board.fire((f"queue:{job.queue}",))

@@ -47,8 +47,6 @@ _NAMED = {
     "failed": "zset",
     "all": "stream",
     "queue": "hash",
-    "tags": "hash",
-    "counts": "hash",
     "claim": "hash",
     "session": "hash",
     "held": "set",
@@ -58,7 +56,7 @@ _NAMED = {
 _INDEXES = frozenset(
     {"due", "late", "ended", "claims", "sessions", "queues", "ready", "failed", "all", "held", "asked"}
 )
-_OWNED = frozenset({"log", "claim", "session", "queue", "ready", "counts", "tags", "wake"})
+_OWNED = frozenset({"log", "claim", "session", "queue", "ready", "wake"})
 _KINDS = {"sessions": "session", "queues": "queue"}  # of what is found in an index; `stray` elsewhere
 
 Tally = dict[tuple[str, str], int]
@@ -248,7 +246,7 @@ async def _beside_line(partition: Partition, queue: str, mend: bool) -> Finding 
 
 def _wrong(partition: Partition, place: tuple[str, str], by: int, mend: bool) -> Finding:
     queue, field = place
-    key = f"{partition.root}:counts:{queue}" if queue else f"{partition.root}:meta"
+    key = f"{partition.root}:queue:{queue}" if queue else f"{partition.root}:meta"
     return Finding("count", key, f"{field} is {abs(by):,} too {'high' if by > 0 else 'low'}", True, mend)
 
 
@@ -259,9 +257,10 @@ async def _counts(partition: Partition) -> Tally:
     for queue in await _ask(partition, "SMEMBERS", f"{partition.root}:queues"):
         cursor = "0"
         while True:
-            key = f"{partition.root}:counts:{queue}"
+            key = f"{partition.root}:queue:{queue}"
             cursor, found = await _ask(partition, "HSCAN", key, cursor, "COUNT", SCAN_COUNT)
-            counts.update({(queue, field): int(n) for field, n in zip(found[::2], found[1::2], strict=True)})
+            fields = zip(found[::2], found[1::2], strict=True)
+            counts.update({(queue, field): int(n) for field, n in fields if "/" in field})
             if cursor == "0":
                 break
     return counts

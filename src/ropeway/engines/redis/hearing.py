@@ -28,6 +28,8 @@ RETRY_S = 0.5
 
 _QUEUE = "queue:"
 _JOB = "job:"
+_END = "end:"
+_LIFECYCLE = "lifecycle"
 _OTHER = "other"
 
 
@@ -88,7 +90,13 @@ class Hearing:
     def __init__(self, board: RedisBoard, route: Route, root: str) -> None:
         self._board = board
         self._route = route
-        self._channels = {_OTHER: f"{root}:hints", _JOB: f"{root}:hints:jobs"}
+        self._channels = {
+            _OTHER: f"{root}:hints",
+            _JOB: f"{root}:hints:jobs",
+            _END: f"{root}:hints:ends",
+            _LIFECYCLE: f"{root}:hints:lifecycle",
+        }
+        self._prefixes = {self._channels[_JOB]: _JOB, self._channels[_END]: _END}
         self._heard: set[str] = set()  # kinds of topics; once heard they are for good, since nothing costs less
         self._wake = f"{root}:wake:"
         self._blocked: Link | None = None
@@ -122,10 +130,8 @@ class Hearing:
     def on_push(self, push: list[Any]) -> None:
         """For the route's links: a message, whose words are topics, or ids of jobs."""
         if push[0] == "smessage":
-            is_of_jobs = push[1] == self._channels[_JOB]
-            words = push[2].split(" ")
-            topics = [_JOB + word for word in words] if is_of_jobs else words
-            self._board.fire(filter(self._board.hears, topics))
+            prefix = self._prefixes.get(push[1], "")
+            self._board.fire(topic for word in push[2].split(" ") if self._board.hears(topic := prefix + word))
 
     def joined(self, topic: str) -> None:
         """Somebody listens. What is read over the same link afterwards is read when the subscription stands."""
@@ -227,8 +233,8 @@ class Hearing:
 
 
 def _kind(topic: str) -> str:
-    """Which hints tell of a topic: queues are heard of by popping, jobs and all else by subscriptions."""
-    return next((kind for kind in (_QUEUE, _JOB) if topic.startswith(kind)), _OTHER)
+    """Which hints tell of a topic: queues are heard of by popping, all else by subscriptions."""
+    return next((kind for kind in (_QUEUE, _JOB, _END, _LIFECYCLE) if topic.startswith(kind)), _OTHER)
 
 
 def _ignore(_topic: str) -> None:

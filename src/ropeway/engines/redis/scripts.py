@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -23,8 +24,24 @@ class Script(NamedTuple):
 def _load(name: str) -> Script:
     """The shebang, with its flags, must stay the first line of all."""
     shebang, _, body = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8").partition("\n")
-    text = f"{shebang}\n{(_FOLDER / _COMMON).read_text(encoding='utf-8')}\n{body}"
+    text = f"{shebang}\n{_shared(body)}"
     return Script(name, text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - the server's own choice
+
+
+def _shared(body: str) -> str:
+    """The body behind those paragraphs of the common file whose names it uses, or that one of those uses.
+
+    Each run of a script makes every function in it anew: what is not used would be a fifth of a short script's time.
+    """
+    for paragraph in reversed(_PARAGRAPHS):
+        named = re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", paragraph, re.MULTILINE)
+        names = {name for several in named for name in several.split(", ")}
+        if names.intersection(re.findall(r"\w+", re.sub(r"--.*", "", body))):
+            body = f"{paragraph}\n\n{body}"
+    return body
+
+
+_PARAGRAPHS = re.split(r"\n\n(?=\S)", (_FOLDER / _COMMON).read_text(encoding="utf-8").strip())
 
 
 SCRIPTS = {

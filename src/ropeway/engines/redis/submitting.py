@@ -9,6 +9,7 @@ import msgspec
 
 from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable, QueueFull, TooManyQueued
 from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt, job_of
+from ropeway.domain.rank import Priority
 from ropeway.engines.base import Refusal
 from ropeway.engines.redis.link import Arg
 from ropeway.engines.redis.partition import Partition
@@ -21,10 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 async def submit(partition: Partition, jobs: Sequence[NewJob], wait: tuple[int, int] | None) -> list[Receipt | Refusal]:
     """`Submission.submit`, of at most as many jobs as one script may take."""
-    args: list[Arg] = [CLAIM_MS]
-    for job in jobs:
-        args += _arguments(job)
-    reply = await partition.call("submit", *args, wait=wait)
+    reply = await partition.call("submit", *_arguments(jobs), wait=wait)
     answers = reply.values
     return [_answer(job, answers[2 * n], int(answers[2 * n + 1]), reply.now_ms) for n, job in enumerate(jobs)]
 
@@ -45,26 +43,38 @@ def again(job: Job | None, new_id: str) -> NewJob | JobNotFound | JobNotRetryabl
     )
 
 
-def _arguments(job: NewJob) -> tuple[Arg, ...]:
+def _arguments(jobs: Sequence[NewJob]) -> list[Arg]:
+    """The jobs of a call are nearly always of few kinds: what those have in common goes once."""
+    places: dict[tuple[str, str, str, Priority, int], int] = {}
+    kinds: list[Arg] = []
+    args: list[Arg] = []
+    for job in jobs:
+        kind = (job.queue, job.tenant, job.task, job.priority, id(job.options))
+        place = places.get(kind)
+        if place is None:
+            place = places[kind] = len(places) + 1
+            kinds += _kind(job)
+        args += (place, job.id, job.input, _rest(job))
+    return [CLAIM_MS, len(places), *kinds, *args]
+
+
+def _kind(job: NewJob) -> tuple[Arg, ...]:
     options = job.options
-    keep, failed_keep = keeps(options)
     return (
-        job.id,
         job.queue,
         job.tenant,
         job.task,
         int(job.priority),
         repr(options.cost),
-        job.input,
         options_text(options),
-        keep,
-        failed_keep,
-        _rest(job),
+        *keeps(options),
     )
 
 
 def _rest(job: NewJob) -> str:
     """What few jobs have."""
+    if job.delay_ms <= 0 and job.options.queue_timeout_s is None and job.retry_of is job.idempotency_key is None:
+        return ""
     rest: dict[str, Any] = {}
     if job.delay_ms > 0:
         rest["delay"] = job.delay_ms
@@ -75,7 +85,7 @@ def _rest(job: NewJob) -> str:
     if job.idempotency_key is not None:
         rest["key"] = job.idempotency_key
         rest["fingerprint"] = job.fingerprint
-    return _encode(rest).decode() if rest else ""
+    return _encode(rest).decode()
 
 
 def _answer(new: NewJob, answer: Any, depth: int, now_ms: int) -> Receipt | Refusal:

@@ -13,6 +13,7 @@ from ropeway.domain.errors import LeaseLost
 from ropeway.domain.job import expiry_ms
 from ropeway.domain.lease import Commit, Outcome
 from ropeway.domain.lifecycle import State
+from ropeway.engines.sqlite.accounts import Used, note_usage
 from ropeway.engines.sqlite.moving import Moving, load
 from ropeway.engines.sqlite.rows import options_from
 from ropeway.engines.sqlite.schema import CODES
@@ -23,7 +24,7 @@ __all__ = ["commit"]
 
 _HELD = """
 SELECT json_group_array(json_array(
-    jobs.n, jobs.id, state, token, last_outcome, cancel_requested_at_ms IS NOT NULL, tenant, queue, options))
+    jobs.n, jobs.id, state, token, last_outcome, cancel_requested_at_ms IS NOT NULL, tenant, queue, task, options))
 FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
 """
 
@@ -47,7 +48,12 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     cancel_requested: bool
     tenant: str
     queue: str
+    task: str
     options: str | None
+
+    @property
+    def has_webhook(self) -> bool:
+        return self.options is not None and options_from(self.options).webhook is not None
 
 
 _decode = msgspec.json.Decoder(list[_Row], strict=False).decode  # SQLite writes a truth as 0 or 1
@@ -69,7 +75,7 @@ def commit(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
 
 def _end_of(row: _Row | None, commit: Commit) -> State | None:
     """The state that a held lease's commit plainly ends its job in; None for every other case."""
-    if row is None or row.state != CODES[State.running] or row.token != commit.lease.token:
+    if row is None or row.state != CODES[State.running] or row.token != commit.lease.token or row.has_webhook:
         return None
     return State.cancelled if row.cancel_requested else ENDS.get(commit.outcome.kind)
 
@@ -80,8 +86,11 @@ def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]]) -> Non
     tx.run_packed(_END, [_values(tx.now_ms, *ending) for ending in endings], tx.now_ms)
     for (queue, tenant, state), jobs in Counter([(row.queue, row.tenant, end) for row, end, _ in endings]).items():
         tx.ledger.count(queue, tenant, State.running, state, jobs)
-    tx.topics.jobs.update([row.id for row, _, _ in endings])
+    ended = [row.id for row, _, _ in endings]
+    tx.topics.jobs.update(ended)
+    tx.topics.ends.update(ended)
     tx.topics.lifecycle()
+    note_usage(tx, [Used(row.tenant, row.task, True, told.usage) for row, _, told in endings if told.usage is not None])
 
 
 def _values(now_ms: int, row: _Row, state: State, outcome: Outcome) -> tuple[Any, ...]:
@@ -95,13 +104,18 @@ def _move(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
     if not batch:
         return []
     moving = Moving(tx, load(tx, {commit.lease.job_id for commit in batch}))
-    answers = [_commit(tx, moving, commit) for commit in batch]
+    used: list[Used] = []
+    answers = [_commit(tx, moving, commit, used) for commit in batch]
     moving.save()
+    note_usage(tx, used)
     return answers
 
 
-def _commit(tx: Transaction, moving: Moving, each: Commit) -> State | LeaseLost:
+def _commit(tx: Transaction, moving: Moving, each: Commit, used: list[Used]) -> State | LeaseLost:
     job = moving.jobs.get(each.lease.job_id)
     if job is None or job.state is not State.running or job.token != each.lease.token:
         return repeated(job, each.lease, each.outcome)
-    return moving.apply(job, committed(job, each.outcome, tx.now_ms)).state
+    after = moving.apply(job, committed(job, each.outcome, tx.now_ms))
+    if each.outcome.usage is not None:
+        used.append(Used(job.tenant, job.task, after.state.terminal, each.outcome.usage))
+    return after.state

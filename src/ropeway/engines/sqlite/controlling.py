@@ -119,7 +119,9 @@ def remove(tx: Transaction, job_ids: Sequence[str]) -> None:
     for statement in _REMOVE:
         tx.run(statement, numbers)
     tx.run_packed(_ORPHAN, [(job.tenant, job.claim) for job in doomed if job.claim is not None])
-    tx.topics.jobs.update(job.id for job in doomed)
+    gone = [job.id for job in doomed]
+    tx.topics.jobs.update(gone)
+    tx.topics.ends.update(gone)
 
 
 def _find_doomed(tx: Transaction, job_ids: Sequence[str]) -> dict[str, _Doomed]:

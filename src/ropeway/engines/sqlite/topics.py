@@ -10,10 +10,11 @@ __all__ = ["Topics"]
 class Topics:
     """The topics that a transaction touched. Kept apart by kind: names are only built for those who hear them."""
 
-    __slots__ = ("_general", "jobs")
+    __slots__ = ("_general", "ends", "jobs")
 
     def __init__(self) -> None:
         self.jobs: set[str] = set()
+        self.ends: set[str] = set()  # of those, which ended or have gone
         self._general: set[str] = set()
 
     def __bool__(self) -> bool:
@@ -23,6 +24,8 @@ class Topics:
         yield from self._general
         for job_id in self.jobs:
             yield f"job:{job_id}"
+        for job_id in self.ends:
+            yield f"end:{job_id}"
 
     def queue(self, name: str) -> None:
         self._general.add(f"queue:{name}")
@@ -43,4 +46,5 @@ class Topics:
     def add(self, other: Topics) -> None:
         """Take another transaction's too."""
         self.jobs |= other.jobs
+        self.ends |= other.ends
         self._general |= other._general

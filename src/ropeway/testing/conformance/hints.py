@@ -60,6 +60,23 @@ async def a_failed_wait_wakes_its_readers(bench: Bench) -> None:
 
 
 @promise
+async def an_end_wakes_those_who_wait_for_it(bench: Bench) -> None:
+    """`end:<id>` fires when the job ends in any way, and when it is deleted; a start or an event tells nothing there."""
+    held = await bench.start_job()
+    topic = f"end:{held.job_id}"
+    with bench.engine.listen(topic, "lifecycle", f"job:{held.job_id}") as listener:
+        await bench.append(held, held.next_seq, ("log", "1"))
+        assert await _heard(listener.wait, {f"job:{held.job_id}"}) <= {f"job:{held.job_id}", "lifecycle"}
+    await _assert_hinted(bench.engine, topic, lambda: bench.commit(held))
+    await _assert_hinted(bench.engine, topic, lambda: bench.engine.purge(TENANT, [held.job_id]))
+    waiting = await bench.add()
+    await _assert_hinted(bench.engine, f"end:{waiting.id}", lambda: bench.cancel(waiting.id))
+    late = await bench.add(options=JobOptions(queue_timeout_s=1))
+    bench.clock.advance(1000)
+    await _assert_hinted(bench.engine, f"end:{late.id}", lambda: bench.engine.promote(10))
+
+
+@promise
 async def a_cancel_wakes_its_worker(bench: Bench) -> None:
     """`worker:<session>` fires when a job that the session runs is asked to stop."""
     held = await bench.start_job()

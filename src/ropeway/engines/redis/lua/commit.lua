@@ -46,7 +46,7 @@ local function finish(id, key, job, kind, output, err, usage)
     call('HSET', key, unpack(fields))
     count(head.queue, head.tenant, 'running', -1)
     count(head.queue, head.tenant, state, 1)
-    hint_job(id)
+    hint_end(id)
     return state
 end
 
@@ -75,5 +75,5 @@ for session, ids in pairs(left) do
 end
 save_settled()
 save_counts()
-hint('lifecycle')
+hint_lifecycle()
 return reply_of_write(reply)

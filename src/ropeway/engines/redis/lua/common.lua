@@ -16,8 +16,8 @@ if now == 0 then
 end
 
 -- Hints (engines/hints.py), told once at the end of the script: who waits for jobs hears of all that changed, in one
--- message, which costs less than a message a job.
-local hinted, hinted_jobs = {}, {}
+-- message, which costs less than a message a job. Each kind has a channel of its own: a message wakes a process.
+local hinted, hinted_jobs, hinted_ends, hinted_lifecycle = {}, {}, {}, false
 
 local function hint(topic)
     if not hinted[topic] then
@@ -30,12 +30,27 @@ local function hint_job(id)
     hinted_jobs[#hinted_jobs + 1] = id
 end
 
+local function hint_end(id) -- it ended, or it has gone
+    hinted_jobs[#hinted_jobs + 1] = id
+    hinted_ends[#hinted_ends + 1] = id
+end
+
+local function hint_lifecycle()
+    hinted_lifecycle = true
+end
+
 local function tell_hints()
     if #hinted > 0 then
         call('SPUBLISH', root .. 'hints', table.concat(hinted, ' '))
     end
     if #hinted_jobs > 0 then
         call('SPUBLISH', root .. 'hints:jobs', table.concat(hinted_jobs, ' '))
+    end
+    if #hinted_ends > 0 then
+        call('SPUBLISH', root .. 'hints:ends', table.concat(hinted_ends, ' '))
+    end
+    if hinted_lifecycle then
+        call('SPUBLISH', root .. 'hints:lifecycle', 'lifecycle')
     end
 end
 
@@ -121,26 +136,27 @@ local function save_counts()
         kept_bytes = 0
     end
     for queue, tenants in pairs(counted) do
-        local key, all = root .. 'counts:' .. queue, {}
+        local key, all = root .. 'queue:' .. queue, {}
+        local fields, steps, sums = {}, {}, {}
         for tenant, counts in pairs(tenants) do
             for state, step in pairs(counts) do
                 all[state] = (all[state] or 0) + step
-                if step ~= 0 then
-                    call('HINCRBY', key, tenant .. '/' .. state, step)
-                end
+                fields[#fields + 1], steps[#steps + 1] = tenant .. '/' .. state, step
             end
         end
         for state, step in pairs(all) do
-            if step ~= 0 then
-                call('HINCRBY', key, '/' .. state, step)
-            end
+            fields[#fields + 1], steps[#steps + 1] = '/' .. state, step
         end
+        for i, value in ipairs(call('HMGET', key, unpack(fields))) do
+            sums[2 * i - 1], sums[2 * i] = fields[i], integer((value or 0) + steps[i])
+        end
+        call('HSET', key, unpack(sums))
     end
     counted = {}
 end
 
 local function waiting(queue, tenant) -- jobs that wait, queued and scheduled; tenant '' is all of them
-    local found = call('HMGET', root .. 'counts:' .. queue, tenant .. '/queued', tenant .. '/scheduled')
+    local found = call('HMGET', root .. 'queue:' .. queue, tenant .. '/queued', tenant .. '/scheduled')
     return (tonumber(found[1]) or 0) + (tonumber(found[2]) or 0)
 end
 

@@ -5,7 +5,7 @@
 -- ARGV[3]  a queue, '' for the bytes kept   ARGV[4..] fields, each with the step to add
 -- Returns  the count of queued jobs, and how many are in line
 local queue = ARGV[3]
-local key = queue == '' and root .. 'meta' or root .. 'counts:' .. queue
+local key = queue == '' and root .. 'meta' or root .. 'queue:' .. queue
 for i = 4, #ARGV, 2 do
     call('HINCRBY', key, ARGV[i], ARGV[i + 1])
 end

@@ -98,7 +98,7 @@ local function look_at(member)
             return 'nothing is known of session ' .. member
         end
     elseif index == 'queues' then
-        if call('EXISTS', root .. 'queue:' .. member) == 0 then
+        if call('HEXISTS', root .. 'queue:' .. member, 'max_depth') == 0 then
             return 'queue ' .. member .. ' has no policy'
         end
     else

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- fsck: keys that must have an owner, each held against it, all of one moment.
 --
--- ARGV[3]  '1' to put right what can be   ARGV[4..] for each key two elements: its kind (log, claim, session, queue, ready,
---          counts, tags or wake) and its name
+-- ARGV[3]  '1' to put right what can be   ARGV[4..] for each key two elements: its kind (log, claim, session, queue, ready
+--          or wake) and its name
 -- Returns  for each {} when all is well or it has gone since, else what is wrong, and 1 (put right), 0 (it can be) or -1 (it cannot)
 local repair = ARGV[3] == '1'
 local changed = false

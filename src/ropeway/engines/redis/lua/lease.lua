@@ -67,7 +67,11 @@ local function in_time(ticket)
 end
 
 local function take(queue, wanted)
-    if wanted < 1 or call('HGET', root .. 'queue:' .. queue, 'paused') == '1' then
+    if wanted < 1 then
+        return 0
+    end
+    local line = call('HMGET', root .. 'queue:' .. queue, 'paused', 'v0', 'v1', 'v2')
+    if line[1] == '1' then
         return 0
     end
     local ready = root .. 'ready:' .. queue
@@ -95,10 +99,8 @@ local function take(queue, wanted)
         end
         call('SADD', root .. 'held:' .. session, unpack(ids))
         for band, start in pairs(tops) do
-            local field = 'v' .. integer(2 - band)
-            local virtual = tonumber(call('HGET', root .. 'tags:' .. queue, field)) or 0
-            if start > virtual then
-                call('HSET', root .. 'tags:' .. queue, field, text(start))
+            if start > (tonumber(line[4 - band]) or 0) then
+                call('HSET', root .. 'queue:' .. queue, 'v' .. integer(2 - band), text(start))
             end
         end
         for tenant, jobs in pairs(tenants) do
@@ -134,5 +136,5 @@ if leased == 0 then
 end
 call('HSET', root .. 'session:' .. session, 'lease', random)
 save_counts()
-hint('lifecycle')
+hint_lifecycle()
 return reply_of_write(reply)

@@ -23,6 +23,7 @@ local function next_count()
     return tonumber(ARGV[place - 1])
 end
 
+-- Whether it ended.
 local function reindex(id, key, head, old, session, waited)
     local job = call('HMGET', key, 'state', 'run_at_ms', 'queue_deadline_ms', 'claim')
     local state = job[1] or 'queued'
@@ -51,6 +52,7 @@ local function reindex(id, key, head, old, session, waited)
     if waits and (job[2] or job[3]) then
         hint('upkeep')
     end
+    return not waits and state ~= 'running'
 end
 
 while place <= #ARGV do
@@ -73,8 +75,12 @@ while place <= #ARGV do
         for _, entry in ipairs(entries) do
             call('XADD', root .. 'log:' .. id, entry[1], 'a', entry[2], 't', entry[3], 'e', entry[4])
         end
-        reindex(id, key, parse_head(job[1]), job[3] or 'queued', job[4], job[5])
-        hint_job(id)
+        local ended = reindex(id, key, parse_head(job[1]), job[3] or 'queued', job[4], job[5])
+        if ended then
+            hint_end(id)
+        else
+            hint_job(id)
+        end
         changed = true
     end
     reply[#reply + 1] = done and 1 or 0
@@ -84,5 +90,5 @@ if not changed then
 end
 save_settled()
 save_counts()
-hint('lifecycle')
+hint_lifecycle()
 return reply_of_write(reply)

@@ -51,5 +51,5 @@ if #due == 0 then
     return wake_again() and reply_of_write(reply) or reply_of_read(reply)
 end
 save_counts()
-hint('lifecycle')
+hint_lifecycle()
 return reply_of_write(reply)

@@ -19,7 +19,7 @@ local function remove(id, head)
     if call('XLEN', root .. 'all:' .. head.tenant) == 0 then
         call('DEL', root .. 'all:' .. head.tenant)
     end
-    hint_job(id)
+    hint_end(id)
 end
 
 local function purge(tenant, id)
@@ -51,7 +51,7 @@ end
 -- A tenant without a tag starts at virtual time all the same.
 local function forget_idle_flows()
     for _, queue in ipairs(call('SMEMBERS', root .. 'queues')) do
-        local tags = call('HGETALL', root .. 'tags:' .. queue)
+        local tags = call('HGETALL', root .. 'queue:' .. queue)
         local virtual, idle = {}, {}
         for i = 1, #tags, 2 do
             local band = string.match(tags[i], '^v(%d)$')
@@ -66,7 +66,7 @@ local function forget_idle_flows()
             end
         end
         if #idle > 0 then
-            call('HDEL', root .. 'tags:' .. queue, unpack(idle))
+            call('HDEL', root .. 'queue:' .. queue, unpack(idle))
         end
     end
 end

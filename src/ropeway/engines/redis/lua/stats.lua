@@ -30,8 +30,9 @@ end
 local queues = call('SMEMBERS', root .. 'queues')
 table.sort(queues)
 for _, queue in ipairs(queues) do
-    local policy = call('HMGET', root .. 'queue:' .. queue, 'max_depth', 'max_depth_per_tenant', 'weights', 'paused')
-    local counts = call('HMGET', root .. 'counts:' .. queue, tenant .. '/scheduled', tenant .. '/queued',
+    local key = root .. 'queue:' .. queue
+    local policy = call('HMGET', key, 'max_depth', 'max_depth_per_tenant', 'weights', 'paused')
+    local counts = call('HMGET', key, tenant .. '/scheduled', tenant .. '/queued',
         tenant .. '/running', tenant .. '/succeeded', tenant .. '/failed', tenant .. '/cancelled')
     for i = 1, 6 do
         counts[i] = tonumber(counts[i]) or 0

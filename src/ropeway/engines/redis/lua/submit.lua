@@ -2,66 +2,83 @@
 -- submit: - -> queued | scheduled. Each job with its rank, its idempotency claim and its counts, or none of it.
 --
 -- ARGV[3]   milliseconds that an idempotency key stays claimed
--- ARGV[4..] for each job: id, queue, tenant, task, band, cost, input, options ('' are the default ones), keep and
---           failed_keep (ms, -1: for ever), rest ('' for none): cjson of {delay, wait, retry_of, key, fingerprint}
+-- ARGV[4]   how many kinds of jobs there are; for each 8 elements: queue, tenant, task, band, cost, options ('' are the
+--           default ones), keep and failed_keep (ms, -1: for ever)
+-- ARGV[..]  for each job 4: its kind (1 is the first), id, input, rest ('' for none): cjson of {delay, wait, retry_of,
+--           key, fingerprint, most}
 -- Returns   for each job two elements: rank and depth; or {known job's fields} and depth; or a refusal and a depth:
 --           'own' (the tenant's limit), 'full', 'reused', 'gone', 'taken'
 local reply = {0, 0, 0}
-local flows, depths = {}, {}
-local flow_names = {'max_depth', 'max_depth_per_tenant', 'weights'}
+local FIRST_JOB = 5 + 8 * ARGV[4]
+local meta = call('HMGET', root .. 'meta', 'number', 'writes')
+local number = tonumber(meta[1] or 0)
 
-local function depth_of(queue)
-    if not depths[queue] then
-        depths[queue] = waiting(queue, '')
+-- What a queue's hash holds of what is asked here. Its numbers are written back once, at the end.
+local lines = {}
+
+local function line_of(queue)
+    local line = lines[queue]
+    if not line then
+        line = {key = root .. 'queue:' .. queue, numbers = {}, changed = {}, ready = {}}
+        lines[queue] = line
     end
-    return depths[queue]
+    return line
 end
 
-local function flow_of(queue, tenant, band)
-    local name = queue .. ' ' .. tenant .. ' ' .. band
-    local flow = flows[name]
-    if not flow then
-        local policy = call('HMGET', root .. 'queue:' .. queue, unpack(flow_names))
-        local tags = call('HMGET', root .. 'tags:' .. queue, 'v' .. band, 'f' .. band .. ' ' .. tenant)
-        flow = {
-            queue = queue,
-            field = 'f' .. band .. ' ' .. tenant,
-            max_depth = tonumber(policy[1]) or 1000000,
-            max_own = tonumber(policy[2]),
-            weight = policy[3] and cjson.decode(policy[3])[tenant] or 1,
-            virtual = tonumber(tags[1]) or 0,
-            finish = tonumber(tags[2]) or 0,
-            known = policy[1],
-        }
-        flows[name] = flow
+local function load(line, tenant, band)
+    local tag, queued, scheduled = 'f' .. band .. ' ' .. tenant, tenant .. '/queued', tenant .. '/scheduled'
+    local found = call('HMGET', line.key, 'max_depth', 'max_depth_per_tenant', 'weights', '/queued', '/scheduled',
+        'v' .. band, tag, queued, scheduled)
+    local numbers = line.numbers
+    if not line.max_depth then
+        line.known, line.max_depth, line.max_own = found[1], tonumber(found[1]) or 1000000, tonumber(found[2])
+        numbers['/queued'], numbers['/scheduled'] = tonumber(found[4]) or 0, tonumber(found[5]) or 0
     end
-    return flow
+    numbers[tag] = numbers[tag] or tonumber(found[7]) or 0
+    numbers[queued] = numbers[queued] or tonumber(found[8]) or 0
+    numbers[scheduled] = numbers[scheduled] or tonumber(found[9]) or 0
+    return tag, queued, scheduled, tonumber(found[6]) or 0, found[3] and cjson.decode(found[3])[tenant] or 1
 end
 
-local owns = {}
+-- The kinds, each looked up when its first job comes.
+local kinds = {}
 
-local function own_of(queue, tenant)
-    local name = queue .. ' ' .. tenant
-    if not owns[name] then
-        owns[name] = waiting(queue, tenant)
+local function kind_of(place)
+    local kind = kinds[place]
+    if kind then
+        return kind
     end
-    return owns[name], name
+    local queue, tenant, task, band, cost, options, keep, failed_keep = unpack(ARGV, 8 * place - 3, 8 * place + 4)
+    local line = line_of(queue)
+    local tag, queued, scheduled, virtual, weight = load(line, tenant, band)
+    kind = {
+        line = line, tenant = tenant, tag = tag, queued = queued, scheduled = scheduled, virtual = virtual,
+        step = cost / weight, base = (2 - band) * 1e12, options = options, log = root .. 'all:' .. tenant,
+        head = queue .. ' ' .. tenant .. ' ' .. task .. ' ' .. band .. ' ',
+        tail = ' ' .. now_text .. ' ' .. keep .. ' ' .. failed_keep .. ' ',
+    }
+    kinds[place] = kind
+    return kind
 end
 
 -- Whether any of these ids may be known: asked once for all, since nearly always none is.
 local keys, seen, any_known = {}, {}, false
-for i = 4, #ARGV, 11 do
+for i = FIRST_JOB + 1, #ARGV, 4 do
     keys[#keys + 1] = root .. 'job:' .. ARGV[i]
     any_known = any_known or seen[ARGV[i]]
     seen[ARGV[i]] = true
 end
 any_known = any_known or (#keys > 0 and call('EXISTS', unpack(keys)) > 0)
 
+local function depth_of(line)
+    return line.numbers['/queued'] + line.numbers['/scheduled']
+end
+
 -- The answer when this id, or this idempotency key, was submitted before.
-local function earlier(id, tenant, rest)
+local function earlier(id, kind, rest)
     local found = any_known and call('HGET', root .. 'job:' .. id, 'head')
     if not found and rest and rest.key then
-        local claim = call('HMGET', root .. 'claim:' .. tenant .. ' ' .. rest.key, 'job', 'fingerprint')
+        local claim = call('HMGET', root .. 'claim:' .. kind.tenant .. ' ' .. rest.key, 'job', 'fingerprint')
         if not claim[1] then
             return nil
         end
@@ -78,125 +95,125 @@ local function earlier(id, tenant, rest)
         return nil
     end
     local head = parse_head(found)
-    if head.tenant ~= tenant then
+    if head.tenant ~= kind.tenant then
         return 'taken', 0
     end
     local fields = call('HGETALL', root .. 'job:' .. id)
     fields[#fields + 1] = 'id'
     fields[#fields + 1] = id
-    return fields, depth_of(head.queue)
+    return fields, waiting(head.queue, '')
 end
 
-local number = tonumber(call('HGET', root .. 'meta', 'number') or 0)
-local ready, waits_for_time = {}, false
+local waits_for_time = false
 
-local function add(id, queue, tenant, task, band, cost, input, options, keep, failed_keep, rest, flow)
-    local start = math.max(flow.virtual, flow.finish)
-    flow.finish = start + cost / flow.weight
-    flow.moved = true
-    local rank = text((2 - band) * 1e12 + start)
+-- What few jobs have. Whether it waits for its time.
+local function add_rest(job, id, kind, rest, ticket)
+    local from = now
+    if rest.delay then
+        from = now + rest.delay
+        call('HSET', job, 'state', 'scheduled', 'run_at_ms', integer(from))
+        call('ZADD', root .. 'due', integer(from), ticket)
+        waits_for_time = true
+    end
+    if rest.wait then
+        call('HSET', job, 'queue_deadline_ms', integer(from + rest.wait))
+        call('ZADD', root .. 'late', integer(from + rest.wait), ticket)
+        waits_for_time = true
+    end
+    if rest.retry_of then
+        call('HSET', job, 'retry_of', rest.retry_of)
+    end
+    if rest.key then
+        local name = kind.tenant .. ' ' .. rest.key
+        local expires = integer(now + tonumber(ARGV[3]))
+        call('HSET', root .. 'claim:' .. name, 'job', id, 'fingerprint', rest.fingerprint, 'expires', expires)
+        call('ZADD', root .. 'claims', expires, name)
+        call('HSET', job, 'claim', rest.key)
+    end
+    return rest.delay
+end
+
+local function add(id, kind, input, rest)
+    local line = kind.line
+    local numbers, changed, ready = line.numbers, line.changed, line.ready
+    local start = math.max(kind.virtual, numbers[kind.tag])
+    numbers[kind.tag] = start + kind.step
+    changed[kind.tag] = true
     number = math.max(number + 1, clock_us)
-    local ticket, number_text = ticket_of(number, id), integer(number)
-    local head = queue .. ' ' .. tenant .. ' ' .. task .. ' ' .. band .. ' ' .. number_text .. ' ' .. rank .. ' '
-        .. now_text .. ' ' .. keep .. ' ' .. failed_keep .. ' ' .. #input
-    local job = root .. 'job:' .. id
-    local state = 'queued'
-    if options == '' then
+    local rank, ticket, number_text = text(kind.base + start), ticket_of(number, id), integer(number)
+    local job, head = root .. 'job:' .. id, kind.head .. number_text .. ' ' .. rank .. kind.tail .. #input
+    if kind.options == '' then
         call('HSET', job, 'head', head, 'input', input)
     else
-        call('HSET', job, 'head', head, 'input', input, 'options', options)
+        call('HSET', job, 'head', head, 'input', input, 'options', kind.options)
     end
-    if rest then
-        local from = now
-        if rest.delay then
-            state = 'scheduled'
-            from = now + rest.delay
-            call('HSET', job, 'state', state, 'run_at_ms', integer(from))
-            call('ZADD', root .. 'due', integer(from), ticket)
-            waits_for_time = true
-        end
-        if rest.wait then
-            call('HSET', job, 'queue_deadline_ms', integer(from + rest.wait))
-            call('ZADD', root .. 'late', integer(from + rest.wait), ticket)
-            waits_for_time = true
-        end
-        if rest.retry_of then
-            call('HSET', job, 'retry_of', rest.retry_of)
-        end
-        if rest.key then
-            local name = tenant .. ' ' .. rest.key
-            local expires = integer(now + tonumber(ARGV[3]))
-            call('HSET', root .. 'claim:' .. name, 'job', id, 'fingerprint', rest.fingerprint, 'expires', expires)
-            call('ZADD', root .. 'claims', expires, name)
-            call('HSET', job, 'claim', rest.key)
-        end
+    call('XADD', kind.log, number_text .. '-0', 'i', id)
+    local own, all = kind.queued, '/queued'
+    if rest and add_rest(job, id, kind, rest, ticket) then
+        own, all = kind.scheduled, '/scheduled'
+    else
+        local size = #ready
+        ready[size + 1], ready[size + 2] = rank, ticket
     end
-    if state == 'queued' then
-        local line = ready[queue]
-        if not line then
-            line = {}
-            ready[queue] = line
-        end
-        line[#line + 1] = rank
-        line[#line + 1] = ticket
-    end
-    call('XADD', root .. 'all:' .. tenant, number_text .. '-0', 'i', id)
-    count(queue, tenant, state, 1)
+    numbers[own], numbers[all] = numbers[own] + 1, numbers[all] + 1
+    changed[own], changed[all] = true, true
     return rank
 end
 
-for i = 4, #ARGV, 11 do
-    local id, queue, tenant, task, band, cost, input, options, keep, failed_keep, rest = unpack(ARGV, i, i + 10)
-    rest = rest ~= '' and cjson.decode(rest) or nil
-    local answer, depth
+-- The answer to one job, and how many wait before it or with it.
+local function take(id, kind, input, rest)
     if any_known or rest then
-        answer, depth = earlier(id, tenant, rest)
-    end
-    if not answer then
-        local flow = flow_of(queue, tenant, band)
-        local own, own_name
-        if flow.max_own then -- of a queue without such a limit nobody asks
-            own, own_name = own_of(queue, tenant)
-        end
-        depth = depth_of(queue)
-        if own and own >= flow.max_own then
-            answer, depth = 'own', own
-        elseif depth >= flow.max_depth then
-            answer = 'full'
-        else
-            answer = add(id, queue, tenant, task, band, cost, input, options, keep, failed_keep, rest, flow)
-            depth = depth + 1
-            depths[queue] = depth
-            if own then
-                owns[own_name] = own + 1
-            end
+        local answer, depth = earlier(id, kind, rest)
+        if answer then
+            return answer, depth
         end
     end
-    reply[#reply + 1] = answer
-    reply[#reply + 1] = depth
+    local line = kind.line
+    local own, depth = line.numbers[kind.queued] + line.numbers[kind.scheduled], depth_of(line)
+    if (line.max_own and own >= line.max_own) or (rest and rest.most and own >= rest.most) then
+        return 'own', own
+    elseif depth >= line.max_depth then
+        return 'full', depth
+    end
+    return add(id, kind, input, rest), depth + 1
+end
+
+for i = FIRST_JOB, #ARGV, 4 do
+    local rest = ARGV[i + 3]
+    local answer, depth = take(ARGV[i + 1], kind_of(tonumber(ARGV[i])), ARGV[i + 2], rest ~= '' and cjson.decode(rest) or nil)
+    local size = #reply
+    reply[size + 1], reply[size + 2] = answer, depth
 end
 
 local accepted = false
-for _, flow in pairs(flows) do
-    if flow.moved then
+for queue, line in pairs(lines) do
+    local fields = {}
+    for field in pairs(line.changed) do
+        fields[#fields + 1] = field
+        fields[#fields + 1] = text(line.numbers[field])
+    end
+    if #fields > 0 then
         accepted = true
-        call('HSET', root .. 'tags:' .. flow.queue, flow.field, text(flow.finish))
-        if not flow.known then
-            call('HSETNX', root .. 'queue:' .. flow.queue, 'max_depth', 1000000)
-            call('SADD', root .. 'queues', flow.queue)
+        call('HSET', line.key, unpack(fields))
+        if not line.known then
+            call('HSETNX', line.key, 'max_depth', 1000000)
+            call('SADD', root .. 'queues', queue)
         end
     end
-end
-if accepted then
-    call('HSET', root .. 'meta', 'number', integer(number))
-    save_counts()
-    for queue, line in pairs(ready) do
-        call('ZADD', root .. 'ready:' .. queue, unpack(line))
+    if #line.ready > 0 then
+        call('ZADD', root .. 'ready:' .. queue, unpack(line.ready))
         wake(queue)
     end
-    if waits_for_time then
-        hint('upkeep')
-    end
-    hint('lifecycle')
 end
-return reply_of_write(reply)
+if not accepted then
+    return reply_of_write(reply)
+end
+if waits_for_time then
+    hint('upkeep')
+end
+hint_lifecycle()
+tell_hints()
+local writes = (tonumber(meta[2]) or 0) + 1
+call('HSET', root .. 'meta', 'number', integer(number), 'writes', integer(writes))
+reply[1], reply[2], reply[3] = ARGV[1], writes, now
+return reply
