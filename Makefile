@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help pipeline check test format bench clean
+.PHONY: help pipeline gateway chat check test format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,8 +24,24 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+$(VENV)/.models: $(STAMP) src/ropeway/models/store.py
+	$(BIN)/python -m ropeway.models.fetch
+	@touch $@
+
+# The tests look at the example pages in a real browser. $$CHROMIUM names another; without root, install it beforehand.
+$(VENV)/.browser: $(VENV)/.made
+	@test -n "$$CHROMIUM" || command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	@touch $@
+
 pipeline: $(VENV)/.runtime  ## set up, and serve the pipeline example on 127.0.0.1:8001
 	$(BIN)/python -m examples.pipeline
+
+gateway: $(STAMP)  ## set up, and serve the gateway example on 127.0.0.1:8002
+	$(BIN)/python -m examples.gateway
+
+chat: $(STAMP)  ## set up, and serve the chat example on 127.0.0.1:8004
+	$(BIN)/python -m examples.websocket_chat
 
 check: $(STAMP)  ## format, lint, types, layers: what must hold before anything is run
 	$(BIN)/ruff format --check .
@@ -33,7 +49,11 @@ check: $(STAMP)  ## format, lint, types, layers: what must hold before anything 
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
-test: $(STAMP) check  ## set up, check and run every test
+$(VENV)/.sdks: $(STAMP) $(wildcard tests/openai/sdks/*.txt)
+	$(BIN)/python tests/openai/sdks/install.py
+	@touch $@
+
+test: $(STAMP) $(VENV)/.models $(VENV)/.sdks $(VENV)/.browser check  ## set up (two small models, OpenAI's SDKs, Chromium), check and run every test
 	$(BIN)/python -m pytest
 
 format: $(STAMP)  ## rewrite files as `make check` wants them

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def main() -> int:
 
     def follow() -> None:
         sys.stdin.read()
-        child.terminate()
+        os.killpg(0, signal.SIGTERM)  # and the children of its own, which some programs leave behind; we lead the group
         try:
             child.wait(_GRACE_S)
         except subprocess.TimeoutExpired:

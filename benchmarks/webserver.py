@@ -12,7 +12,7 @@ from benchmarks.measure import resident_kib
 from benchmarks.run import Run, Server
 from benchmarks.store import free_port
 
-__all__ = ["SERVER_SETTINGS", "Site", "serving_site"]
+__all__ = ["SERVER_SETTINGS", "Site", "serving_program", "serving_site"]
 
 SERVER_SETTINGS = "uvicorn, 1 process, uvloop, httptools"
 _HOST = "127.0.0.1"
@@ -44,6 +44,20 @@ async def serving_site(run: Run, target: str, env: Mapping[str, str] | None = No
     options = f"--host {_HOST} --port {port} --loop uvloop --http httptools --ws none --backlog {_BACKLOG}".split()
     quiet = ["--log-level", "warning", "--no-access-log"]
     command = [sys.executable, "-m", "benchmarks.limits", "uvicorn", *options, *quiet, target]
+    async with _serving(run, command, port, env) as site:
+        yield site
+
+
+@asynccontextmanager
+async def serving_program(run: Run, module: str) -> AsyncIterator[Site]:
+    """A peer's own server, a program in its environment that is told its port, until the end of the block."""
+    port = free_port()
+    async with _serving(run, [str(run.subject.python(run.say)), "-m", module, str(port)], port, None) as site:
+        yield site
+
+
+@asynccontextmanager
+async def _serving(run: Run, command: list[str], port: int, env: Mapping[str, str] | None) -> AsyncIterator[Site]:
     async with run.serving(*command, env=env or {}) as server:
         await _answers(port)
         yield Site(server, port)

@@ -14,21 +14,33 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "ropeway"
 
-# Each room and the rooms that it may enter, beside itself. `engines.base` is the protocol with its hints and records.
+# Each room and the rooms that it may enter, beside itself. `engines.base` is the protocol with what all engines share.
 MAY_ENTER: dict[str, set[str]] = {
     "domain": set(),
     "config": {"domain"},
     "engines.base": {"domain"},
+    "blobs": {"domain"},
+    "blobs.folder": {"domain", "blobs"},
+    "blobs.s3": {"domain", "blobs"},
+    "blobs.connect": {"domain", "blobs", "blobs.folder", "blobs.s3"},
     "engines.memory": {"domain", "engines.base"},
     "engines.sqlite": {"domain", "engines.base"},
     "engines.redis": {"domain", "engines.base"},
     "engines.connect": {"domain", "engines.base", "engines.memory", "engines.sqlite", "engines.redis"},
-    "client": {"domain", "engines.base", "engines.connect"},
-    "runtime": {"domain", "engines.base"},
-    "serving": {"domain", "engines.base", "client"},
+    "client": {"domain", "engines.base", "engines.connect", "blobs", "blobs.connect"},
+    "runtime": {"domain", "engines.base", "blobs", "blobs.connect"},
+    "models": {"domain", "runtime"},
+    "serving": {"domain", "engines.base", "client", "blobs", "blobs.connect"},
+    "operations": {"domain", "engines.base", "runtime", "serving"},
     "testing": {"domain", "engines.base", "engines.memory", "engines.connect"},
 }
 WIRING = {"cli", "mount", "face", "__main__"}  # enter every room; nobody enters them
+BLOB_ROOMS = {
+    "folder": "blobs.folder",
+    "draft": "blobs.folder",
+    "s3": "blobs.s3",
+    "connect": "blobs.connect",
+}
 LINE_LIMIT = 350
 
 
@@ -51,10 +63,12 @@ def room(module: str) -> str:
     parts = module.split(".")[1:]
     if not parts:
         return "face"
+    if parts[0] == "blobs":
+        return BLOB_ROOMS.get(".".join(parts[1:]), "blobs")
     if parts[0] != "engines":
         return parts[0]
     name = parts[1] if len(parts) > 1 else "base"
-    return "engines.base" if name in ("hints", "records") else f"engines.{name}"
+    return "engines.base" if name in ("hints", "inputs", "records") else f"engines.{name}"
 
 
 def arrows() -> Iterator[Arrow]:
@@ -91,6 +105,8 @@ def test_the_guard_sees_a_forbidden_arrow() -> None:
     assert not allowed(Arrow("ropeway.cli.main", "ropeway.testing.clock"))
     assert not allowed(Arrow("ropeway.serving.app", "ropeway.engines.sqlite"))
     assert allowed(Arrow("ropeway.engines.connect", "ropeway.engines.sqlite"))
+    assert not allowed(Arrow("ropeway.runtime.worker", "ropeway.blobs.folder"))
+    assert not allowed(Arrow("ropeway.blobs.files", "ropeway.engines.base"))
     assert allowed(Arrow("ropeway.serving.app", "ropeway.client.wire"))
 
 

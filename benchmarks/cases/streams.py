@@ -12,7 +12,8 @@ from benchmarks.run import Run
 from benchmarks.settings import Settings
 from benchmarks.subjects import Subject, bare, own
 from benchmarks.table import Case, Column, Ratio, Sample
-from benchmarks.webserver import Site, serving_site
+from benchmarks.venvs import versions
+from benchmarks.webserver import Site, serving_program, serving_site
 
 __all__ = ["IDLE_STREAMS", "STREAMS", "STREAM_ONE"]
 
@@ -24,9 +25,12 @@ _RATE = 20.0
 
 @asynccontextmanager
 async def _site(run: Run) -> AsyncIterator[Site]:
-    """The gateway with its worker: in one process for memory, apart for the others; or the bare application."""
-    if run.subject.group == "bare":
-        async with serving_site(run, "benchmarks.web.echo:bare") as site:
+    """The gateway with its worker: in one process for memory, apart for the others; or what it is compared with."""
+    if run.subject.environment is not None:
+        async with serving_program(run, "benchmarks.web.litserve") as site:
+            yield site
+    elif run.subject.group == "bare":
+        async with serving_site(run, run.subject.spec["target"]) as site:
             yield site
     elif run.subject.engine == "memory":
         async with serving_site(run, "benchmarks.own.site:app", own_site(run, worker=True)) as site:
@@ -124,7 +128,28 @@ def _with_straight(settings: Settings) -> list[Subject]:
         "redis": "gateway and worker apart",
     }
     ours = [own(engine, settings=words[engine]) for engine in settings.engines]
-    return [*ours, bare(_STRAIGHT, _READERS, settings="bare ASGI, an async generator, the same server")]
+    return [
+        *ours,
+        bare(
+            _STRAIGHT,
+            _READERS,
+            settings="bare ASGI, an async generator, the same server",
+            target="benchmarks.web.echo:bare",
+        ),
+        bare(
+            "FastAPI",
+            _READERS,
+            settings="StreamingResponse over an async generator, the same server",
+            target="benchmarks.web.echo:streaming",
+        ),
+        Subject(
+            "LitServe",
+            "bare",
+            _READERS,
+            environment="litserve",
+            settings=f"{versions('litserve')}; one API server, one asynchronous worker process",
+        ),
+    ]
 
 
 def _ours(settings: Settings) -> list[Subject]:

@@ -1,7 +1,8 @@
 """What a gateway's routes are compared with, on the same server: applications that store nothing.
 
 `bare` is ASGI and nothing else: it reads a submit's body, decodes it and answers 202 with it, and it streams tokens
-straight from a generator in its own process. `framework` is a plain FastAPI route with a pydantic model.
+straight from a generator in its own process. `framework` is a plain FastAPI route with a pydantic model, `streaming`
+one that returns a StreamingResponse, as FastAPI's own documents do it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from benchmarks.work import tokens
 
-__all__ = ["bare", "framework"]
+__all__ = ["bare", "framework", "streaming"]
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -64,6 +66,19 @@ framework = FastAPI()
 @framework.post("/v1/jobs", status_code=202)
 async def submit(body: Submit) -> Submit:
     return body
+
+
+streaming = FastAPI()
+
+
+@streaming.post("/v1/jobs")
+async def stream(body: Submit) -> StreamingResponse:
+    async def events() -> AsyncIterator[str]:
+        async for token in tokens(**body.input):
+            yield f"event: output.delta\ndata: {token}\n\n"
+        yield "event: job.succeeded\ndata: {}\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
 
 
 async def _stream(body: Body, send: Send) -> None:

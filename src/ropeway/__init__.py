@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ropeway.blobs.handle import File
 from ropeway.client import Client, GatewayRefused, JobHandle, SyncClient, call
+from ropeway.client.keys import KeyLimits
 from ropeway.client.wire import EventBody as Event
 from ropeway.client.wire import JobBody as Job
+from ropeway.domain.chat import ChatDelta, ChatRequest, EmbeddingRequest
 from ropeway.domain.errors import (
     EngineUnavailable,
     Fail,
+    Forbidden,
     IdempotencyKeyReused,
     InputInvalid,
     InvalidRequest,
@@ -23,19 +27,25 @@ from ropeway.domain.errors import (
     JobNotFound,
     JobNotRetryable,
     JobPurged,
+    KeyNotFound,
     OutcomeUnknown,
     PayloadTooLarge,
+    PriorityNotAllowed,
     QueueFull,
+    RateLimited,
     RetryAfter,
     RopewayError,
     TaskNotFound,
     TooManyQueued,
+    Unauthenticated,
     WaitTimeout,
 )
 from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
+from ropeway.domain.webhook import Webhook
+from ropeway.domain.worker import ModelCard
 from ropeway.engines.connect import connect
 from ropeway.runtime import App, Context, ResourceFailed, Task, Worker, WorkerOptions, given
 
@@ -45,11 +55,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "App",
+    "ChatDelta",
+    "ChatRequest",
     "Client",
     "Context",
+    "EmbeddingRequest",
     "EngineUnavailable",
     "Event",
     "Fail",
+    "File",
+    "Forbidden",
     "GatewayOptions",
     "GatewayRefused",
     "IdempotencyKeyReused",
@@ -64,11 +79,16 @@ __all__ = [
     "JobNotFound",
     "JobNotRetryable",
     "JobPurged",
+    "KeyLimits",
+    "KeyNotFound",
+    "ModelCard",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "Priority",
+    "PriorityNotAllowed",
     "QueueChange",
     "QueueFull",
+    "RateLimited",
     "ResourceFailed",
     "Retry",
     "RetryAfter",
@@ -78,7 +98,9 @@ __all__ = [
     "Task",
     "TaskNotFound",
     "TooManyQueued",
+    "Unauthenticated",
     "WaitTimeout",
+    "Webhook",
     "Worker",
     "WorkerOptions",
     "asgi",

@@ -22,7 +22,15 @@ import msgspec
 
 from ropeway.domain.errors import InvalidRequest
 
-__all__ = ["CONFIG_FILE", "DEFAULT_ENGINE", "ServerSettings", "Settings", "WorkerSettings", "load_settings"]
+__all__ = [
+    "CONFIG_FILE",
+    "DEFAULT_ENGINE",
+    "ServerSettings",
+    "Settings",
+    "WebhookSettings",
+    "WorkerSettings",
+    "load_settings",
+]
 
 CONFIG_FILE = "ropeway.toml"
 DEFAULT_ENGINE = "sqlite:ropeway.db"
@@ -30,14 +38,19 @@ PREFIX = "ROPEWAY_"
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the gateway listens. `insecure` allows an address that others can reach, though nobody is asked for a key.
+    """Where the gateway listens, and to whom. `port` 0 takes a free one.
 
-    `port` 0 takes a free one.
+    `insecure` allows an address that others can reach while there is no key that they are asked for. `origins`: those
+    whose pages may call, as `https://app.example`, besides its own. `max_file_bytes`: of one upload;
+    `max_tenant_file_bytes`: of all uploads that a tenant keeps.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     insecure: bool = False
+    origins: tuple[str, ...] = ()
+    max_file_bytes: int = 512 << 20
+    max_tenant_file_bytes: int | None = None
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,16 +68,36 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace_s: float = 30.0
 
 
+class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How ends of jobs are told to webhooks.
+
+    `deliver`: workers serve the queue of deliveries too. `allow`: hosts, addresses and networks beside the public
+    network that may be told, each with `:port` if only that one; a host that is named may be told over plain http.
+    """
+
+    deliver: bool = True
+    allow: tuple[str, ...] = ()
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. `url` is a gateway that client commands talk to instead of the engine."""
+    """All of it. `url` is a gateway that client commands talk to instead of the engine.
+
+    `blobs` is where files are kept, `file:PATH` or `s3://BUCKET/PREFIX`; None: beside the file of a SQLite engine.
+    """
 
     engine: str = DEFAULT_ENGINE
+    blobs: str | None = None
     url: str | None = None
     server: ServerSettings = ServerSettings()
     worker: WorkerSettings = WorkerSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
 
-_SECTIONS: dict[str, type[msgspec.Struct]] = {"server": ServerSettings, "worker": WorkerSettings}
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "worker": WorkerSettings,
+    "webhooks": WebhookSettings,
+}
 
 
 def load_settings(
@@ -104,8 +137,9 @@ def _file_layer(path: Path | None, environ: Mapping[str, str]) -> tuple[str, dic
 
 
 def _environment_layer(environ: Mapping[str, str]) -> dict[str, Any]:
-    """ROPEWAY_ENGINE, ROPEWAY_URL and ROPEWAY_<SECTION>_<SETTING>; an unknown setting of a section is an error."""
-    layer: dict[str, Any] = {name: environ[PREFIX + name.upper()] for name in ("engine", "url") if _set(environ, name)}
+    """ROPEWAY_ENGINE, _BLOBS, _URL and ROPEWAY_<SECTION>_<SETTING>; an unknown setting of a section is an error."""
+    named = [name for name in ("engine", "blobs", "url") if _set(environ, name)]
+    layer: dict[str, Any] = {name: environ[PREFIX + name.upper()] for name in named}
     for section, kind in _SECTIONS.items():
         start = f"{PREFIX}{section.upper()}_"
         found = {name.removeprefix(start).lower(): text for name, text in environ.items() if name.startswith(start)}

@@ -7,10 +7,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+from starlette.types import ASGIApp
+
+from ropeway.blobs import BlobStore
 from ropeway.client import Client
-from ropeway.domain.errors import EngineUnavailable
+from ropeway.domain.errors import EngineUnavailable, RopewayError
+from ropeway.domain.targets import AllowList
 from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
+from ropeway.operations.webhooks import with_deliveries, with_webhooks
 from ropeway.runtime import App, Worker, WorkerOptions
 from ropeway.serving import MOUNTED, Gateway, GatewayOptions
 
@@ -25,21 +31,33 @@ class Mounted:
     opens the gateway; a worker then starts too, but nobody drains it: its jobs are rescued when its session expires.
     """
 
-    def __init__(self, app: App, engine: Engine, *, owns_engine: bool, worker: Worker | None, options: GatewayOptions):
+    def __init__(
+        self,
+        app: App,
+        engine: Engine,
+        *,
+        owns_engine: bool,
+        worker: Worker | None,
+        options: GatewayOptions,
+        blobs: BlobStore | str | None = None,
+    ) -> None:
         self.engine = engine
+        self._blobs = blobs
         self._app = app
         self._owns_engine = owns_engine
         self._worker = worker
-        self._gateway = Gateway(engine, options, {name: task.check for name, task in app.tasks.items()})
+        self._gateway = Gateway(engine, options, {name: task.check for name, task in app.tasks.items()}, blobs=blobs)
         self._starting = asyncio.Lock()
         self._started = False
+        self._stopped = False
         self._working: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        await self.start()
+        if not self._stopped:  # who comes after is told so by the gateway, and starts nothing anew
+            await self.start()
         await self._gateway(scope, receive, send)
 
     @contextlib.asynccontextmanager
@@ -60,26 +78,40 @@ class Mounted:
                 await self.engine.open()
             await self.engine.publish(self._app.cards)
             await self._gateway.start()
+            self._started = True
             if self._worker is not None:
                 self._working = asyncio.create_task(self._worker.run(), name="ropeway-worker")
-            self._started = True
+                await self._worker.started()
+            could_not_start = self._working is not None and self._working.done()
+        if could_not_start:  # a gateway alone would only let its jobs wait
+            await self.stop()
 
     async def stop(self) -> None:
-        """Drain the gateway, then the worker, and shut the engine if it is ours."""
+        """Drain the gateway, then the worker, and shut the engine if it is ours. Raises what the worker ended with."""
+        self._stopped = True
         async with self._starting:
             if not self._started:
                 return
             self._started = False
             await self._gateway.stop()
-            if self._worker is not None and self._working is not None:
-                self._worker.drain()
-                await self._working
-            if self._owns_engine:
-                await self.engine.shut()
+            try:
+                if self._worker is not None and self._working is not None:
+                    self._worker.drain()
+                    await self._working
+            finally:
+                if self._owns_engine:
+                    await self.engine.shut()
 
     def client(self) -> Client:
         """A client of the same engine, for the host's own routes. The engine must be open: enter `lifespan` first."""
-        return Client(self.engine)
+        return Client(self.engine, blobs=self._blobs)
+
+    def refusal(self, error: RopewayError, scope: Any) -> ASGIApp:
+        """The answer of the gateway to a refusal, for the host's own routes: its status, a problem, when to come again.
+
+        `scope` is that of the request; what is given back is an ASGI application, as every response is.
+        """
+        return self._gateway.refusal(error, scope)
 
     async def _live(self, receive: Any, send: Any) -> None:
         """The ASGI lifespan, when this is served by itself."""
@@ -95,12 +127,22 @@ class Mounted:
                 return
 
 
+def _worker(
+    app: App, engine: Engine, worker: bool | WorkerOptions, options: GatewayOptions, blobs: BlobStore | str | None
+) -> Worker:
+    """A worker of the application that delivers webhooks too."""
+    settings = worker if isinstance(worker, WorkerOptions) else WorkerOptions()
+    settings = msgspec.structs.replace(settings, queues=with_deliveries(settings.queues))
+    return Worker(with_webhooks(app, engine, AllowList(options.webhook_allow)), engine, settings, blobs=blobs)
+
+
 def asgi(
     app: App,
     engine: str | Engine,
     *,
     worker: bool | WorkerOptions = False,
     options: GatewayOptions = MOUNTED,
+    blobs: BlobStore | str | None = None,
 ) -> Mounted:
     """The gateway of `app` as an ASGI application: `fastapi_app.mount("/ai", ropeway.asgi(app, "sqlite:ropeway.db"))`.
 
@@ -108,9 +150,10 @@ def asgi(
         engine: a URL, opened and shut here, or an engine that its owner has open.
         worker: run the tasks in this process too, with these options. Otherwise start `ropeway worker` elsewhere.
         options: of the gateway. Mounted in an application, it leaves Host and Origin to that.
+        blobs: the store of files, or its URL; None: beside the file of a SQLite engine, and with others no files.
 
     Raises InvalidRequest for a URL that leads nowhere.
     """
     opened = connect(engine) if isinstance(engine, str) else engine
-    runs = Worker(app, opened, worker if isinstance(worker, WorkerOptions) else None) if worker else None
-    return Mounted(app, opened, owns_engine=isinstance(engine, str), worker=runs, options=options)
+    runs = _worker(app, opened, worker, options, blobs) if worker else None
+    return Mounted(app, opened, owns_engine=isinstance(engine, str), worker=runs, options=options, blobs=blobs)

@@ -220,9 +220,9 @@ def test_queues_are_listed_paused_and_resumed() -> None:
 @pytest.mark.usefixtures("url")
 def test_prune_deletes_what_is_past_its_retention() -> None:
     """And says how much."""
-    assert lines_of(run("prune")) == [{"deleted": 0}]
+    assert lines_of(run("prune")) == [{"deleted": 0, "files": 0}]
     run("jobs", "cancel", submitted("greet", "-i", '{"name": "a"}'))
-    assert lines_of(run("prune")) == [{"deleted": 0}]
+    assert lines_of(run("prune")) == [{"deleted": 0, "files": 0}]
     assert run("prune", "--text").stdout.strip() == "deleted 0"
 
 

@@ -15,15 +15,20 @@ from ropeway.client.transport import Accepted, Order
 from ropeway.client.wire import JobRequest
 from ropeway.domain.errors import (
     EngineUnavailable,
+    Forbidden,
     IdempotencyKeyReused,
     InputInvalid,
     InvalidRequest,
     JobLive,
     JobNotFound,
+    KeyNotFound,
     OutcomeUnknown,
+    PriorityNotAllowed,
     QueueFull,
+    RateLimited,
     RopewayError,
     TooManyQueued,
+    Unauthenticated,
 )
 from ropeway.domain.lifecycle import State
 from ropeway.testing import seeded_random
@@ -155,8 +160,13 @@ async def test_answers_that_do_not_match_the_lines_are_told() -> None:
         (problem(409, "job_live"), JobLive),
         (problem(422, "idempotency_key_reused"), IdempotencyKeyReused),
         (problem(429, "too_many_queued"), TooManyQueued),
+        (problem(429, "rate_limited"), RateLimited),
         (httpx.Response(404, text="<html>nginx</html>"), GatewayRefused),
-        (problem(401, "unauthenticated"), GatewayRefused),
+        (problem(401, "unauthenticated"), Unauthenticated),
+        (problem(403, "forbidden"), Forbidden),
+        (problem(403, "priority_not_allowed"), PriorityNotAllowed),
+        (problem(404, "key_not_found"), KeyNotFound),
+        (problem(418, "teapot"), GatewayRefused),
     ],
 )
 async def test_a_problem_is_raised_as_the_error_that_it_stands_for(

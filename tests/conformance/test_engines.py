@@ -39,6 +39,7 @@ SPREAD: dict[str, str] = {
     "running_jobs_do_not_fill_a_queue": DEPTHS,
     "a_tenant_has_a_limit_of_its_own": DEPTHS,
     "a_tenants_limit_comes_before_the_queues": DEPTHS,
+    "a_job_may_bring_its_own_limit": DEPTHS,
     "a_lowered_limit_drops_nobody": DEPTHS,
     "a_retry_needs_room": DEPTHS,
     "each_job_of_a_batch_has_an_answer_of_its_own": DEPTHS,

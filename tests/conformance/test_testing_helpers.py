@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from ropeway.domain.bucket import Spend
 from ropeway.domain.errors import EngineUnavailable, OutcomeUnknown
 from ropeway.domain.event import START
 from ropeway.domain.job import JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Commit, LeaseRequest, Outcome
 from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange
+from ropeway.domain.record import Put, RecordKey
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import Engine
 from ropeway.engines.memory import MemoryEngine
@@ -127,6 +129,10 @@ async def test_a_faulty_engine_is_an_engine(inner: Engine) -> None:
     assert await engine.elect("upkeep", "a", 1000)
     await engine.close("s1")
     assert [found and found.state for found in await engine.get("acme", [other.job_id])] == [State.queued]
+    key = RecordKey("kind", "acme", "r")
+    assert await engine.put([Put(key, "{}")]) == await engine.fetch([key]) == await engine.scan("kind", "acme")
+    assert await engine.drop([key]) == [True]
+    assert [allowance.granted for allowance in await engine.spend([Spend("acme/calls", 1, 1, 1)])] == [True]
     assert engine.info.kind == "memory"
     await engine.shut()
     assert set(engine.calls) > WRITES

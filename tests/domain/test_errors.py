@@ -18,8 +18,10 @@ from ropeway.domain.errors import (
     JobError,
     JobFailed,
     JobNotFound,
+    JobNotRunning,
     OutcomeUnknown,
     QueueFull,
+    RateLimited,
     RetryAfter,
     RopewayError,
     TaskFault,
@@ -53,7 +55,8 @@ def test_a_message_is_the_docstring_unless_told() -> None:
 def test_what_may_succeed_later_says_so() -> None:
     """Only errors of room, reach and patience are worth the same call again."""
     retryable = {error for error in CLASSES if error.retryable}
-    assert retryable == {TooManyQueued, QueueFull, EngineUnavailable, OutcomeUnknown, WaitTimeout}
+    room = {TooManyQueued, RateLimited, QueueFull}
+    assert retryable == room | {EngineUnavailable, OutcomeUnknown, WaitTimeout, JobNotRunning}
 
 
 def test_an_unknown_outcome_is_an_unavailable_engine() -> None:

@@ -62,3 +62,14 @@ def test_a_policy_out_of_range_is_refused(field: str, value: float) -> None:
     """A policy that makes no sense raises ValueError where it is made."""
     with pytest.raises(ValueError, match=field):
         Retry(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_schedule_says_the_waits_themselves() -> None:
+    """One for each failure, the last for all after it, each up to a tenth longer; a provider's wish is a floor."""
+    policy = Retry(max_attempts=10, schedule_s=(5, 60))
+    assert [backoff_s(policy, attempt, 0.0) for attempt in (1, 2, 3, 9)] == [5, 60, 60, 60]
+    assert backoff_s(policy, 1, 0.999) == pytest.approx(5.4995)
+    assert [backoff_s(policy, 1, 0.0, asked) for asked in (1, 600)] == [5, 600]
+    for wrong in ((-1,), (float("nan"),), (31 * 86_400,), (1.0,) * 1001):
+        with pytest.raises(ValueError, match="schedule_s"):
+            Retry(schedule_s=wrong)

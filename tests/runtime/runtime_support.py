@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ropeway.blobs import BlobStore
 from ropeway.domain.errors import JobError
 from ropeway.domain.event import START, Event
 from ropeway.domain.job import DEFAULT_TENANT, Job, NewJob
@@ -33,8 +34,9 @@ LONG_TTL_MS = 86_400_000  # the keeper's own beats stay out of tests that do not
 class Stage:
     """One engine, one application, and the workers that a test starts. Time stands still unless the test moves it."""
 
-    def __init__(self, app: App, engine: Engine, clock: ManualClock) -> None:
+    def __init__(self, app: App, engine: Engine, clock: ManualClock, blobs: BlobStore | None = None) -> None:
         self.app = app
+        self._blobs = blobs
         self.engine = engine
         self.clock = clock
         self.workers: list[Worker] = []
@@ -56,6 +58,7 @@ class Stage:
             clock=self.clock,
             random=seeded_random(f"worker-{len(self.workers)}"),
             jitter=lambda: 0.0,
+            blobs=self._blobs,
         )
         self.workers.append(worker)
         self.runs.append(asyncio.create_task(worker.run()))
@@ -140,12 +143,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(app: App, plan: Plan | None = None) -> AsyncIterator[Stage]:
+async def stage(app: App, plan: Plan | None = None, blobs: BlobStore | None = None) -> AsyncIterator[Stage]:
     """A stage with an open memory engine, which fails by `plan` where one is given."""
     clock = ManualClock()
     engine: Engine = MemoryEngine(clock, seeded_random("engine"))
     await engine.open()
-    made = Stage(app, engine if plan is None else FaultyEngine(engine, plan), clock)
+    made = Stage(app, engine if plan is None else FaultyEngine(engine, plan), clock, blobs)
     try:
         yield made
     finally:

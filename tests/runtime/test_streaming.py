@@ -16,7 +16,7 @@ from ropeway.domain.lease import Append, Appended
 from ropeway.domain.lifecycle import State
 from ropeway.domain.retry import Retry
 from ropeway.runtime import App, Context, given
-from ropeway.runtime.feed import BOUND_ITEMS, MERGE_ITEMS
+from ropeway.runtime.feed import APPEND_CHARS, BOUND_ITEMS, MERGE_ITEMS
 from ropeway.testing import scripted
 
 ONCE = Retry(max_attempts=1)
@@ -54,6 +54,31 @@ async def test_deltas_carry_the_position_of_their_first_item() -> None:
         assert (await on.ended(job_id)).output == '["a","b",{"n":1},"c"]'
         deltas = await on.data(job_id, "output.delta")
         assert deltas == [{"index": 0, "delta": "ab"}, {"index": 2, "delta": {"n": 1}}, {"index": 3, "delta": "c"}]
+
+
+async def test_what_waits_is_appended_in_bounded_parts() -> None:
+    """Large items go out a few at a time, and one above the bound alone: what is read back is read whole."""
+    app = App()
+    sizes = [APPEND_CHARS // 4] * 10 + [APPEND_CHARS * 2] + [10] * 3
+
+    @app.task
+    async def heavy() -> AsyncIterator[Any]:
+        for n, size in enumerate(sizes):
+            yield {"n": n, "text": "x" * size}
+
+    async with stage(app) as on:
+        slow = SlowAppends(on)
+        await on.work()
+        job_id = await on.submit("heavy")
+        await eventually(lambda: bool(slow.batches), "the first item is under way")
+        slow.open.set()
+        assert (await on.ended(job_id)).state is State.succeeded
+        deltas = await on.data(job_id, "output.delta")
+        assert [delta["delta"]["n"] for delta in deltas] == list(range(len(sizes)))
+        assert [delta["index"] for delta in deltas] == list(range(len(sizes)))
+        appends = [append.drafts for batch in slow.batches for append in batch]
+        assert all(len(drafts) == 1 or sum(len(data) for _, data in drafts) <= APPEND_CHARS for drafts in appends)
+        assert max(map(len, appends)) > 1, "they still go together"
 
 
 async def test_the_first_delta_goes_at_once_and_the_rest_together() -> None:

@@ -14,6 +14,7 @@ from serving_support import Call, Hand, blocks_of
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+import ropeway
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.engines.memory import MemoryEngine
 from ropeway.serving import MOUNTED, Gateway
@@ -138,8 +139,8 @@ async def test_an_engine_that_does_not_open_fails_the_start() -> None:
     assert lifespan.said[0]["message"] == "no such disk"
 
 
-async def test_a_websocket_is_refused() -> None:
-    """There is none here."""
+async def test_a_websocket_at_another_path_is_refused() -> None:
+    """By a close before the handshake, where the server can send no answer of ours: it answers 403."""
     said: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -148,5 +149,62 @@ async def test_a_websocket_is_refused() -> None:
     async def send(message: Any) -> None:
         said.append(message)
 
-    await Gateway(MemoryEngine())({"type": "websocket", "path": "/v1/ws", "headers": []}, receive, send)
-    assert said == [{"type": "websocket.close", "code": 1002}]
+    await Gateway(MemoryEngine())({"type": "websocket", "path": "/v1/jobs", "headers": []}, receive, send)
+    assert said == [{"type": "websocket.close", "code": 1008, "reason": "not_found"}]
+
+
+async def test_a_worker_that_does_not_start_is_told_at_once() -> None:
+    """What its resource said is raised by the start, and the engine is shut: nobody waits at a gateway without it."""
+    app = ropeway.App()
+
+    @app.resource
+    async def model() -> None:
+        raise FileNotFoundError("model.gguf")
+
+    @app.task
+    async def use(model: None) -> None:
+        """Never run."""
+
+    mounted = ropeway.asgi(app, "memory:", worker=True)
+    shut: list[object] = []
+
+    async def note() -> None:
+        shut.append(mounted.engine)
+
+    mounted.engine.shut = note  # type: ignore[method-assign]
+    with pytest.raises(ropeway.ResourceFailed, match=r"model\.gguf"):
+        await mounted.start()
+    assert shut == [mounted.engine]
+
+
+async def test_a_hosts_own_route_refuses_as_the_gateway_does() -> None:
+    """With the status, the problem, and when to come again."""
+    app = ropeway.App()
+
+    @app.task
+    async def use() -> None:
+        """Never run."""
+
+    mounted = ropeway.asgi(app, "memory:")
+
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        await mounted.refusal(ropeway.QueueFull("default", 7), scope)(scope, receive, send)
+
+    async with mounted.lifespan():
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(route), base_url="http://any.host")
+        answer = await http.get("/own")
+        assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_who_comes_while_it_stops_is_told_so_and_starts_nothing() -> None:
+    """A server goes on listening for a moment: the worker and the engine are not opened again for who comes then."""
+    mounted = ropeway.asgi(ropeway.App(), "memory:", worker=True)
+    transport = httpx.ASGITransport(mounted)
+    async with httpx.AsyncClient(transport=transport, base_url="http://mounted.test") as http:
+        async with mounted.lifespan():
+            assert (await http.get("/v1/tasks")).status_code == 200
+        late = await http.post("/v1/jobs", json={"task": "x"})
+        assert (late.status_code, late.json()["code"]) in ((503, "draining"), (503, "engine_unavailable"))
+        with pytest.raises(EngineUnavailable):
+            await mounted.engine.submit([])

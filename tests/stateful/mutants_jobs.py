@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 from handover import HandedOver
 
-from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound
+from ropeway.domain.delivery import delivery_of
+from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, LeaseLost
 from ropeway.domain.event import Cursor
 from ropeway.domain.ids import RandomBytes
 from ropeway.domain.job import Job, NewJob, Receipt
+from ropeway.domain.lease import Lease, Outcome
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import EventPage
 from ropeway.engines.base import Promotion, Refusal
@@ -21,9 +23,11 @@ __all__ = [
     "AnswersBeforeItIsDurable",
     "CancelOverwritesDone",
     "DeadLetterDropped",
+    "EachAttemptIsTold",
     "IdempotencyIgnoresBody",
     "KeyForgottenAtTheEnd",
     "KeysAcrossTenants",
+    "LateJobsUntold",
     "LooksForWhatIsGone",
     "PageEndsEarly",
     "PruneOfLiveJob",
@@ -72,6 +76,32 @@ class ReplayMakesAnew(HandedOver):
 
     def _claimed(self, new: NewJob) -> Receipt | IdempotencyKeyReused | None:
         return None if new.idempotency_key is None else super()._claimed(new)
+
+
+class EachAttemptIsTold(HandedOver):
+    """A delivery at the end of every attempt, also of one that is tried again."""
+
+    def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
+        state = super()._commit(lease, outcome, now)
+        job = self._store.jobs.get(lease.job_id)
+        if job is not None and state is State.queued:
+            failed = msgspec.structs.replace(job, state=State.failed, finished_at_ms=now)
+            delivery = delivery_of(failed)
+            if delivery is not None and delivery.id not in self._store.jobs:
+                self._store.add(delivery, now)
+        return state
+
+
+class LateJobsUntold(HandedOver):
+    """A queue timeout ends the job on a path of its own, which knows no outbox."""
+
+    def _expire(self, job: Job, now: int) -> bool:
+        silent = msgspec.structs.replace(job.options, webhook=None)
+        ended = super()._expire(msgspec.structs.replace(job, options=silent), now)
+        if ended:
+            last = self._store.jobs[job.id]
+            self._store.jobs[job.id] = msgspec.structs.replace(last, options=job.options)
+        return ended
 
 
 class DeadLetterDropped(HandedOver):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from handover import HandedOver
 
-from ropeway.domain.change import committed
+from ropeway.domain.change import committed, worker_lost
 from ropeway.domain.errors import LeaseLost
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job
@@ -48,6 +48,7 @@ __all__ = [
     "RepeatSucceeds",
     "RescueForgetsTheRest",
     "RescueOfLiveSession",
+    "RescueTellsNobody",
     "RetriesNeverSpent",
     "StreamRewrittenOnRetry",
     "TerminalEventTwice",
@@ -220,6 +221,13 @@ class RescueForgetsTheRest(HandedOver):
             if session.expires_at_ms <= self._now():
                 session.held = set(sorted(session.held)[:1])
         return await super().rescue(limit)
+
+
+class RescueTellsNobody(HandedOver):
+    """The rescue ends jobs without their outbox."""
+
+    def _rescue(self, job: Job, now: int) -> None:
+        self._store.apply(job, worker_lost(job, now)._replace(delivery=None))
 
 
 class CancelLostInCommit(HandedOver):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -27,12 +28,15 @@ from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
+from ropeway.domain.webhook import Webhook, delivery_id
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.testing.harness import DurableHarness
 
 QUEUES = ("q", "r")
 TENANTS = ("a", "b")
 SESSIONS = ("s0", "s1")
+
+HOOK = Webhook("https://hooks.example/", ("job.succeeded",))  # in which order lost jobs end is an engine's own
 
 tenants, queues, sessions = st.sampled_from(TENANTS), st.sampled_from(QUEUES), st.sampled_from(SESSIONS)
 queue_lists = st.sampled_from((QUEUES, QUEUES[::-1], QUEUES[:1], ("absent", *QUEUES)))
@@ -47,13 +51,14 @@ options = st.builds(
     cost=st.sampled_from((0.5, 1.0, 4.0)),
     tags=st.sampled_from(((), ("x",), ("x", "y"))),
     metadata=st.sampled_from(({}, {"k": "v"})),
+    webhook=st.sampled_from((None, None, HOOK)),
 )
 outcomes = st.builds(
     Outcome,
     kind=st.sampled_from(("succeeded", "failed", "cancelled", "retry", "release")),
     output=st.none() | texts,
     error=st.sampled_from((None, '{"code":"x","message":"y"}')),
-    usage=st.none() | texts,
+    usage=st.none() | texts | st.sampled_from(('{"tokens":2,"cost":0.5,"model":"m"}', '{"tokens":1}')),
     delay_ms=st.sampled_from((0, 0, 700)),
 )
 SETTINGS = settings(
@@ -216,7 +221,8 @@ class EnginesAgree(RuleBasedStateMachine):
             return
         for tenant in TENANTS:
             ids = [job_id for job_id, owner in self.known.items() if owner == tenant]
-            self.twins.ask("get", tenant, ids)
+            self.twins.ask("get", tenant, [*ids, *map(delivery_id, ids)])
+            self.twins.ask("usage", tenant, date.min, date.max)
             for job_id in ids[-3:]:
                 self.twins.ask("position", tenant, job_id)
                 self.twins.ask("read", tenant, job_id, START, 1000)

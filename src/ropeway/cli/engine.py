@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from ropeway.cli.loops import run_loop
 from ropeway.cli.output import told_when_slow
+from ropeway.client.keyring import KeyRing
 from ropeway.config import load_settings
 from ropeway.domain.errors import InvalidRequest
 from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
 
-__all__ = ["engine_file", "require_store", "shown", "with_engine"]
+__all__ = ["engine_file", "has_key", "require_store", "shown", "with_engine"]
 
 T = TypeVar("T")
 
@@ -33,6 +34,24 @@ def with_engine(url: str | None, config: Path | None, work: Callable[[Engine], C
             await engine.shut()
 
     return run_loop(opened())
+
+
+def has_key(url: str) -> bool:
+    """Whether a key was made in this store, so that a gateway on it asks for one."""
+    file = engine_file(url)
+    if url.partition(":")[0] == "memory" or (file is not None and not file.exists()):
+        return False
+
+    async def asked() -> bool:
+        engine = connect(url)
+        async with told_when_slow(f"no answer yet from {engine.info.url}"):
+            await engine.open()
+        try:
+            return await KeyRing(engine).is_locked()
+        finally:
+            await engine.shut()
+
+    return run_loop(asked())
 
 
 def require_store(url: str) -> None:

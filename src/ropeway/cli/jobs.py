@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from ropeway.cli.exits import Exit
 from ropeway.cli.follow import follow_job
-from ropeway.cli.options import Config, EngineUrl, GatewayUrl, JsonLines, with_client
+from ropeway.cli.options import ApiKey, Config, EngineUrl, GatewayUrl, JsonLines, with_client
 from ropeway.cli.output import ago, lines_wanted, out, state_text, write_line
 from ropeway.cli.teaching import help_text
 from ropeway.client import Client, JobBody, JobHandle
@@ -73,10 +73,12 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(help="To find it by; may be given again.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be given again.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: submitted again, it is the same job.")] = None,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Whom to tell of its end.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream its output until it ends.")] = False,
     json: JsonLines = None,
     engine: EngineUrl = None,
     url: GatewayUrl = None,
+    api_key: ApiKey = None,
     config: Config = None,
 ) -> None:
     lines = lines_wanted(json)
@@ -89,6 +91,7 @@ def submit(
         tags=tag,
         metadata=_pairs(metadata),
         idempotency_key=key,
+        webhook=webhook,
     )
     text = _input_text(input_)
 
@@ -102,7 +105,7 @@ def submit(
             out().print(job.id + ("  (submitted before, under this key)" if job.replayed else ""))
         return Exit.ok
 
-    raise typer.Exit(with_client(engine, url, config, work))
+    raise typer.Exit(with_client(engine, url, config, work, api_key))
 
 
 @app.command(help=TAIL_HELP)
@@ -112,6 +115,7 @@ def tail(
     json: JsonLines = None,
     engine: EngineUrl = None,
     url: GatewayUrl = None,
+    api_key: ApiKey = None,
     config: Config = None,
 ) -> None:
     lines = lines_wanted(json)
@@ -119,7 +123,7 @@ def tail(
     async def work(client: Client) -> Exit:
         return await follow_job(client, job_id, after, lines)
 
-    raise typer.Exit(with_client(engine, url, config, work))
+    raise typer.Exit(with_client(engine, url, config, work, api_key))
 
 
 @app.command("list", help=LIST_HELP)
@@ -132,6 +136,7 @@ def list_(
     json: JsonLines = None,
     engine: EngineUrl = None,
     url: GatewayUrl = None,
+    api_key: ApiKey = None,
     config: Config = None,
 ) -> None:
     lines = lines_wanted(json)
@@ -154,7 +159,7 @@ def list_(
         if not lines:
             out().print(table if table.row_count else "no such jobs")
 
-    with_client(engine, url, config, work)
+    with_client(engine, url, config, work, api_key)
 
 
 @app.command(help=SHOW_HELP)
@@ -164,6 +169,7 @@ def show(
     json: JsonLines = None,
     engine: EngineUrl = None,
     url: GatewayUrl = None,
+    api_key: ApiKey = None,
     config: Config = None,
 ) -> None:
     lines = lines_wanted(json)
@@ -175,7 +181,7 @@ def show(
         finally:
             _show(await client.get(job_id), lines)
 
-    with_client(engine, url, config, work)
+    with_client(engine, url, config, work, api_key)
 
 
 @app.command()
@@ -185,6 +191,7 @@ def cancel(
     json: JsonLines = None,
     engine: EngineUrl = None,
     url: GatewayUrl = None,
+    api_key: ApiKey = None,
     config: Config = None,
 ) -> None:
     """Cancel jobs: a waiting one at once, a running one as soon as its worker obeys."""
@@ -197,12 +204,17 @@ def cancel(
         else:
             out().print(job.id, state_text(job))
 
-    _each(job_ids, one, engine, url, config)
+    _each(job_ids, one, engine, url, config, api_key)
 
 
 @app.command()
 def retry(
-    job_ids: JobIds, json: JsonLines = None, engine: EngineUrl = None, url: GatewayUrl = None, config: Config = None
+    job_ids: JobIds,
+    json: JsonLines = None,
+    engine: EngineUrl = None,
+    url: GatewayUrl = None,
+    api_key: ApiKey = None,
+    config: Config = None,
 ) -> None:
     """Run jobs that ended once more, as new jobs with the same input and options."""
     lines = lines_wanted(json)
@@ -214,7 +226,7 @@ def retry(
         else:
             out().print(f"{job.id}  (again: {job_id})")
 
-    _each(job_ids, one, engine, url, config)
+    _each(job_ids, one, engine, url, config, api_key)
 
 
 @app.command()
@@ -223,6 +235,7 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Cancel it first, if it has not ended.")] = False,
     engine: EngineUrl = None,
     url: GatewayUrl = None,
+    api_key: ApiKey = None,
     config: Config = None,
 ) -> None:
     """Forget jobs that ended, with their events and results."""
@@ -230,7 +243,7 @@ def delete(
     async def one(client: Client, job_id: str) -> None:
         await client.delete(job_id, force=force)
 
-    _each(job_ids, one, engine, url, config)
+    _each(job_ids, one, engine, url, config, api_key)
 
 
 def _each(
@@ -239,6 +252,7 @@ def _each(
     engine: str | None,
     url: str | None,
     config: Path | None,
+    api_key: str | None,
 ) -> None:
     async def work(client: Client) -> None:
         for job_id in job_ids:
@@ -247,7 +261,7 @@ def _each(
             except JobNotFound as error:  # of several, it must tell which
                 raise JobNotFound(f"no job {job_id}") from error
 
-    with_client(engine, url, config, work)
+    with_client(engine, url, config, work, api_key)
 
 
 def _options(**told: Any) -> OptionChanges:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ropeway.domain.keys import masked
+
 __all__ = ["LogLevel", "start_logging"]
 
 LogLevel = Annotated[
@@ -15,10 +17,17 @@ LogLevel = Annotated[
 ]
 
 
+class _Masking(logging.Formatter):
+    """Writes no secret of a key, wherever in a line or its traceback one came from."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 def start_logging(level: str, process: str) -> None:
     """Log to stderr from `level` on, as `process`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)-7s {process}: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Masking(f"%(asctime)s %(levelname)-7s {process}: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

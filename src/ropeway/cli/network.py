@@ -6,6 +6,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+from collections.abc import Callable
 
 from ropeway.domain.errors import InvalidRequest, RopewayError
 
@@ -18,12 +19,12 @@ class CannotListen(RopewayError):
     code = "cannot_listen"
 
 
-def check_bind(host: str, insecure: bool) -> None:
-    """Raises InvalidRequest for an address that others can reach: nobody is asked for a key yet."""
-    if not insecure and not is_loopback(host):
+def check_bind(host: str, insecure: bool, has_key: Callable[[], bool] = lambda: False) -> None:
+    """Raises InvalidRequest for an address that others can reach while there is no key that they are asked for."""
+    if not insecure and not is_loopback(host) and not has_key():
         raise InvalidRequest(
-            f"others can reach {host}, and a gateway asks nobody for a key: keep to 127.0.0.1 with a proxy before it "
-            "that does, or say --insecure where the network itself keeps others out"
+            f"others can reach {host}, and there is no key yet that they would be asked for: make one with `ropeway "
+            "keys create NAME`, or keep to 127.0.0.1, or say --insecure where the network itself keeps others out"
         )
 
 

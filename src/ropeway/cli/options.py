@@ -8,14 +8,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ropeway.cli.engine import require_store, shown
+from ropeway.cli.engine import engine_file, require_store, shown
 from ropeway.cli.loops import run_loop
 from ropeway.cli.output import told_when_slow
 from ropeway.client import Client
 from ropeway.config import load_settings
 from ropeway.domain.errors import InvalidRequest
 
-__all__ = ["Config", "EngineUrl", "GatewayUrl", "JsonLines", "with_client"]
+__all__ = ["ApiKey", "Config", "EngineUrl", "GatewayUrl", "JsonLines", "with_client"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,15 @@ EngineUrl = Annotated[
 ]
 GatewayUrl = Annotated[
     str | None, typer.Option("--url", "-u", metavar="URL", help="Talk to this gateway instead: http://127.0.0.1:8000")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        envvar="ROPEWAY_KEY",
+        help="What the gateway asks for: rw_…; better in the environment, which others do not see.",
+    ),
 ]
 JsonLines = Annotated[
     bool | None,
@@ -40,20 +49,29 @@ Config = Annotated[
 
 
 def with_client(
-    engine: str | None, url: str | None, config: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]
+    engine: str | None,
+    url: str | None,
+    config: Path | None,
+    work: Callable[[Client], Coroutine[Any, Any, T]],
+    key: str | None = None,
+    *,
+    makes_store: bool = False,
 ) -> T:
-    """Run `work` with an open client of the gateway or engine that the options, or else the settings, name."""
+    """Run `work` with an open client of the gateway or engine that the options, or else the settings, name.
+
+    `key` is for the gateway; an engine asks for none. `makes_store`: the engine's store need not be there yet.
+    """
     if engine and url:
         raise InvalidRequest("--engine and --url are two ways to the same jobs: give one of them")
     settings = load_settings({"engine": engine, "url": url}, path=config)
     target = settings.engine if engine or not settings.url else settings.url
     if target == settings.url and not target.startswith(("http://", "https://")):
         raise InvalidRequest("--url is a gateway's, http://… or https://…; an engine is named with --engine")
-    if target == settings.engine:
+    if target == settings.engine and not (makes_store and engine_file(target) is not None):
         require_store(target)
 
     async def connected() -> T:
-        client = Client(target)
+        client = Client(target, key=key, blobs=settings.blobs)
         async with told_when_slow(f"no answer yet from {shown(target)}"):
             await client.open()
         try:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from ropeway.cli.options import Config, EngineUrl, GatewayUrl, JsonLines, with_client
+from ropeway.cli.options import ApiKey, Config, EngineUrl, GatewayUrl, JsonLines, with_client
 from ropeway.cli.output import ago, lines_wanted, out, write_line
 from ropeway.client import Client
 from ropeway.client.fleet import QueueBody
@@ -23,19 +23,30 @@ QueueNames = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names
 
 
 @app.command("list")
-def list_(json: JsonLines = None, engine: EngineUrl = None, url: GatewayUrl = None, config: Config = None) -> None:
+def list_(
+    json: JsonLines = None,
+    engine: EngineUrl = None,
+    url: GatewayUrl = None,
+    api_key: ApiKey = None,
+    config: Config = None,
+) -> None:
     """List the queues with their counts; `oldest` is how long the first in line has waited."""
     lines = lines_wanted(json)
 
     async def work(client: Client) -> None:
         _write(await client.queues(), lines)
 
-    with_client(engine, url, config, work)
+    with_client(engine, url, config, work, api_key)
 
 
 @app.command()
 def pause(
-    names: QueueNames, json: JsonLines = None, engine: EngineUrl = None, url: GatewayUrl = None, config: Config = None
+    names: QueueNames,
+    json: JsonLines = None,
+    engine: EngineUrl = None,
+    url: GatewayUrl = None,
+    api_key: ApiKey = None,
+    config: Config = None,
 ) -> None:
     """Accept jobs and run none; what runs goes on."""
     lines = lines_wanted(json)
@@ -43,12 +54,17 @@ def pause(
     async def work(client: Client) -> None:
         _write([await client.pause(name) for name in names], lines)
 
-    with_client(engine, url, config, work)
+    with_client(engine, url, config, work, api_key)
 
 
 @app.command()
 def resume(
-    names: QueueNames, json: JsonLines = None, engine: EngineUrl = None, url: GatewayUrl = None, config: Config = None
+    names: QueueNames,
+    json: JsonLines = None,
+    engine: EngineUrl = None,
+    url: GatewayUrl = None,
+    api_key: ApiKey = None,
+    config: Config = None,
 ) -> None:
     """Run a paused queue's jobs again."""
     lines = lines_wanted(json)
@@ -56,7 +72,7 @@ def resume(
     async def work(client: Client) -> None:
         _write([await client.resume(name) for name in names], lines)
 
-    with_client(engine, url, config, work)
+    with_client(engine, url, config, work, api_key)
 
 
 def _write(queues: list[QueueBody], lines: bool) -> None:

@@ -8,13 +8,17 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
+import msgspec
+
 from ropeway.cli.banner import known_tasks, show_ready
-from ropeway.cli.network import cannot_listen
+from ropeway.cli.network import cannot_listen, is_loopback
 from ropeway.cli.output import told_when_slow
-from ropeway.config import ServerSettings, WorkerSettings
+from ropeway.config import Settings, WebhookSettings, WorkerSettings
 from ropeway.domain.errors import EngineUnavailable
+from ropeway.domain.targets import AllowList
 from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
+from ropeway.operations.webhooks import with_deliveries, with_webhooks
 from ropeway.runtime import App, Worker, WorkerOptions, run_worker
 from ropeway.runtime.link import SupervisorLink
 from ropeway.serving import Gateway, GatewayOptions, hosts_for
@@ -38,40 +42,51 @@ def worker_options(settings: WorkerSettings, name: str = "") -> WorkerOptions:
     )
 
 
-async def run_worker_process(app: App, engine_url: str, options: WorkerOptions, link: SupervisorLink | None) -> None:
+async def run_worker_process(app: App, settings: Settings, options: WorkerOptions, link: SupervisorLink | None) -> None:
     """A worker until it is told to drain, or its supervisor is gone."""
-    async with _opened(connect(engine_url), link) as engine:
-        await run_worker(app, engine, options, link=link)
+    async with _opened(connect(settings.engine), link) as engine:
+        await run_worker(*_delivering(app, engine, options, settings.webhooks), link=link, blobs=settings.blobs)
+
+
+def _delivering(
+    app: App, engine: Engine, options: WorkerOptions, webhooks: WebhookSettings
+) -> tuple[App, Engine, WorkerOptions]:
+    """What a worker runs, with the deliveries of webhooks, if it is to make them."""
+    if not webhooks.deliver:
+        return app, engine, options
+    options = msgspec.structs.replace(options, queues=with_deliveries(options.queues))
+    return with_webhooks(app, engine, AllowList(webhooks.allow)), engine, options
 
 
 async def run_gateway_process(
-    engine_url: str, server: ServerSettings, app: App | None, link: SupervisorLink | None, *, await_tasks: bool
+    settings: Settings, app: App | None, link: SupervisorLink | None, *, await_tasks: bool
 ) -> None:
     """A gateway until it is told to drain, or its supervisor is gone.
 
     With an `app` it publishes the tasks and checks inputs by their types too. `await_tasks`: it serves at once, and
     says so when there is something to submit.
     """
-    async with _opened(connect(engine_url), link) as engine:
+    async with _opened(connect(settings.engine), link) as engine:
         if app is not None:
             await engine.publish(app.cards)
         # A service manager may send its SIGTERM to the whole group, and the supervisor passes on its own: one wish.
         with _asked_to_stop(lasting=link is not None) as stopping:
             if link is not None:
                 link.when_gone(_from_thread(stopping.set))
-            await _serve(engine, server, app, stopping, link, await_tasks=await_tasks)
+            await _serve(engine, settings, app, stopping, link, await_tasks=await_tasks)
 
 
-async def run_all_in_one(app: App, engine: Engine, server: ServerSettings, options: WorkerOptions) -> None:
+async def run_all_in_one(app: App, engine: Engine, settings: Settings) -> None:
     """Gateway and worker in this loop, until told to drain; told again, they end at once."""
     async with _opened(engine):
-        worker = Worker(app, engine, options)
+        runs = _delivering(app, engine, worker_options(settings.worker), settings.webhooks)
+        worker = Worker(*runs, blobs=settings.blobs)
         await engine.publish(app.cards)
         with _asked_to_stop(worker.drain, worker.end_now) as stopping:
             working = asyncio.ensure_future(worker.run())
             working.add_done_callback(lambda _: stopping.set())
             try:
-                await _serve(engine, server, app, stopping, None, await_tasks=False)
+                await _serve(engine, settings, app, stopping, None, await_tasks=False)
             finally:
                 worker.drain()
                 await working
@@ -79,7 +94,7 @@ async def run_all_in_one(app: App, engine: Engine, server: ServerSettings, optio
 
 async def _serve(
     engine: Engine,
-    settings: ServerSettings,
+    settings: Settings,
     app: App | None,
     stopping: asyncio.Event,
     link: SupervisorLink | None,
@@ -87,7 +102,8 @@ async def _serve(
     await_tasks: bool,
 ) -> None:
     checks = {} if app is None else {name: task.check for name, task in app.tasks.items()}
-    gateway = Gateway(engine, GatewayOptions(allowed_hosts=hosts_for(settings.host)), checks)
+    host, port = settings.server.host, settings.server.port
+    gateway = Gateway(engine, _gateway_options(settings), checks, blobs=settings.blobs)
     gateway.when_broken = stopping.set
     telling: list[asyncio.Future[None]] = []
 
@@ -97,14 +113,26 @@ async def _serve(
         telling.append(asyncio.ensure_future(_tell(server.url, engine, await_tasks)))
 
     try:
-        await serve(gateway, settings.host, settings.port, stopping=stopping, on_ready=ready)
+        await serve(gateway, host, port, stopping=stopping, on_ready=ready)
     except OSError as error:
-        raise cannot_listen(settings.host, settings.port, error) from error
+        raise cannot_listen(host, port, error) from error
     finally:
         for task in telling:
             task.cancel()
     if gateway.broken is not None:
         raise gateway.broken
+
+
+def _gateway_options(settings: Settings) -> GatewayOptions:
+    server = settings.server
+    return GatewayOptions(
+        allowed_hosts=hosts_for(server.host),
+        allowed_origins=server.origins,
+        requires_key=not (server.insecure or is_loopback(server.host)),
+        webhook_allow=settings.webhooks.allow,
+        max_file_bytes=server.max_file_bytes,
+        max_tenant_file_bytes=server.max_tenant_file_bytes,
+    )
 
 
 def _from_thread(call: Callable[[], None]) -> Callable[[], None]:

@@ -10,18 +10,22 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
+from ropeway.cli.engine import has_key
 from ropeway.cli.logs import LogLevel, start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
 from ropeway.cli.options import Config, EngineUrl
 from ropeway.cli.output import told_when_slow
 from ropeway.cli.serving import run_all_in_one, run_gateway_process, run_worker_process, worker_options
+from ropeway.cli.stores import scratch_store, tell_store
 from ropeway.cli.target import check_target, load_app
 from ropeway.cli.teaching import help_text
 from ropeway.config import Settings, load_settings
 from ropeway.domain.errors import InvalidRequest
+from ropeway.domain.targets import AllowList
 from ropeway.engines.base import Renewer
 from ropeway.engines.connect import connect
 from ropeway.runtime.child import ChildSpec
@@ -36,7 +40,14 @@ Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="chatbot:app f
 Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="[default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes a free one. [default: 8000]")]
 Insecure = Annotated[bool | None, typer.Option("--insecure", help="Allow an address that others can reach.")]
+Origins = Annotated[
+    str | None, typer.Option(metavar="URL,URL", help="Pages that may call: https://app.example. [default: its own]")
+]
 Workers = Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Worker processes. [default: 1]")]
+Blobs = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where files are: file:PATH, s3://BUCKET. [default: beside the sqlite file]"),
+]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="Async jobs at once in each. [default: 1000]")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Blocking jobs at once in each. [default: 256]")]
 Queues = Annotated[str | None, typer.Option(metavar="A,B", help="Queues to serve, in order. [default: all]")]
@@ -80,9 +91,11 @@ WORKER_HELP = help_text(
 def up(
     target: Target,
     engine: EngineUrl = None,
+    blobs: Blobs = None,
     host: Host = None,
     port: Port = None,
     insecure: Insecure = None,
+    origins: Origins = None,
     workers: Workers = None,
     concurrency: Concurrency = None,
     threads: Threads = None,
@@ -91,11 +104,13 @@ def up(
     log_level: LogLevel = "info",
     config: Config = None,
 ) -> None:
-    flags = {"engine": engine, "server": {"host": host, "port": port, "insecure": insecure}}
+    server = {"host": host, "port": port, "insecure": insecure, "origins": _named(origins)}
+    flags: dict[str, Any] = {"engine": engine, "blobs": blobs, "server": server}
     settings = load_settings(flags | _worker_flags(workers, concurrency, threads, queues, grace), path=config)
-    check_bind(settings.server.host, settings.server.insecure)
+    _check_bind(settings)
     check_target(target)
     start_logging(log_level, "up")
+    tell_store(settings)
     free_port = probe_port(settings.server.host, settings.server.port)
     if _in_memory(settings.engine):
         _up_in_memory(target, settings)
@@ -107,27 +122,34 @@ def up(
 def api(
     target: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", help="Import the tasks too.")] = None,
     engine: EngineUrl = None,
+    blobs: Blobs = None,
     host: Host = None,
     port: Port = None,
     insecure: Insecure = None,
+    origins: Origins = None,
     log_level: LogLevel = "info",
     config: Config = None,
     await_tasks: Annotated[bool, typer.Option("--await-tasks", hidden=True)] = False,
 ) -> None:
-    flags = {"engine": engine, "server": {"host": host, "port": port, "insecure": insecure}}
+    server = {"host": host, "port": port, "insecure": insecure, "origins": _named(origins)}
+    flags: dict[str, Any] = {"engine": engine, "blobs": blobs, "server": server}
     settings = load_settings(flags, path=config)
-    check_bind(settings.server.host, settings.server.insecure)
     _refuse_memory(settings.engine)
+    link = SupervisorLink.from_environment()
+    if link is None:  # else the supervisor has looked
+        _check_bind(settings)
     app = None if target is None else load_app(target)
     start_logging(log_level, "gateway")
+    if link is None:
+        tell_store(settings)
     tune_interpreter()
-    link = SupervisorLink.from_environment()
-    run_loop(run_gateway_process(settings.engine, settings.server, app, link, await_tasks=await_tasks))
+    run_loop(run_gateway_process(settings, app, link, await_tasks=await_tasks))
 
 
 def worker(
     target: Target,
     engine: EngineUrl = None,
+    blobs: Blobs = None,
     workers: Workers = None,
     concurrency: Concurrency = None,
     threads: Threads = None,
@@ -137,19 +159,21 @@ def worker(
     log_level: LogLevel = "info",
     config: Config = None,
 ) -> None:
-    flags = {"engine": engine} | _worker_flags(workers, concurrency, threads, queues, grace)
+    flags = {"engine": engine, "blobs": blobs} | _worker_flags(workers, concurrency, threads, queues, grace)
     settings = load_settings(flags, path=config)
     _refuse_memory(settings.engine)
     link = SupervisorLink.from_environment()
     if link is None:
         check_target(target)
         start_logging(log_level, "workers")
+        tell_store(settings)
         family = _Family(settings, log_level, config)
         raise typer.Exit(family.supervise(family.workers(target, name)))
     app = load_app(target)
     start_logging(log_level, name or "worker")
     tune_interpreter()
-    run_loop(run_worker_process(app, settings.engine, worker_options(settings.worker, name), link))
+    options = worker_options(settings.worker, name)
+    run_loop(run_worker_process(app, settings, options, link))
 
 
 def _up_in_memory(target: str, settings: Settings) -> None:
@@ -157,7 +181,9 @@ def _up_in_memory(target: str, settings: Settings) -> None:
         raise InvalidRequest("memory: is one process: --workers needs sqlite: or redis:")
     app = load_app(target)
     tune_interpreter()
-    run_loop(run_all_in_one(app, connect(settings.engine), settings.server, worker_options(settings.worker)))
+    with scratch_store(settings) as blobs:
+        settings = msgspec.structs.replace(settings, blobs=blobs)
+        run_loop(run_all_in_one(app, connect(settings.engine), settings))
 
 
 class _Family:
@@ -167,12 +193,17 @@ class _Family:
         self._settings = settings
         self._common = ("--log-level", log_level)
         self._environment = {"ROPEWAY_ENGINE": settings.engine}  # its password is not for the list of processes
+        if settings.blobs is not None:
+            self._environment["ROPEWAY_BLOBS"] = settings.blobs
         if config is not None:
             self._environment["ROPEWAY_CONFIG"] = str(config.absolute())
 
     def gateway(self, port: int) -> ChildSpec:
-        flags = ["--host", self._settings.server.host, "--port", str(port), "--await-tasks"]
-        return self._child("gateway", "api", *flags, *(["--insecure"] if self._settings.server.insecure else []))
+        server = self._settings.server
+        flags = ["--host", server.host, "--port", str(port), "--await-tasks"]
+        flags += ["--insecure"] if server.insecure else []
+        flags += ["--origins", ",".join(server.origins)] if server.origins else []
+        return self._child("gateway", "api", *flags)
 
     def workers(self, target: str, name: str = "") -> list[ChildSpec]:
         settings = self._settings.worker
@@ -210,16 +241,25 @@ def _renewer(url: str) -> Renewer:
 def _worker_flags(
     workers: int | None, concurrency: int | None, threads: int | None, queues: str | None, grace: float | None
 ) -> dict[str, Any]:
-    named = None if queues is None else [queue.strip() for queue in queues.split(",") if queue.strip()]
     return {
         "worker": {
             "processes": workers,
             "concurrency": concurrency,
             "threads": threads,
-            "queues": named,
+            "queues": _named(queues),
             "grace_s": grace,
         }
     }
+
+
+def _named(text: str | None) -> list[str] | None:
+    """Names with commas between."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check_bind(settings: Settings) -> None:
+    AllowList(settings.webhooks.allow)  # what is wrong with it is told here, and once
+    check_bind(settings.server.host, settings.server.insecure, lambda: has_key(settings.engine))
 
 
 def _in_memory(url: str) -> bool:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from datetime import date
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from ropeway.blobs import BlobStore
+from ropeway.blobs.handle import File
+from ropeway.client.deliveries import DeliveryBody
+from ropeway.client.file_box import FileBox, UploadOptions
+from ropeway.client.files import Content
 from ropeway.client.fleet import QueueBody, TaskBody
 from ropeway.client.handle import JobHandle, value_of
+from ropeway.client.keys import KeyAdmin
 from ropeway.client.local import LocalTransport
 from ropeway.client.submitter import Submitter
 from ropeway.client.transport import JobFilter, Transport
+from ropeway.client.usage import UsageList
 from ropeway.client.wire import EventBody, JobBody
 from ropeway.domain.clock import Clock, SystemClock
 from ropeway.domain.errors import InvalidRequest
@@ -42,14 +51,18 @@ class Client(Submitter):
         self,
         target: str | Engine,
         *,
+        key: str | None = None,
         tenant: str = DEFAULT_TENANT,
         clock: Clock | None = None,
         random: RandomBytes = system_random,
         wire: httpx.AsyncBaseTransport | None = None,
+        blobs: BlobStore | str | None = None,
     ) -> None:
         """`target` is an engine URL, an Engine, or a gateway's http(s) URL, with the path it is mounted at if any.
 
+        `key` is what a gateway asks for, `rw_…`; an engine asks for none.
         `tenant` names the owner of what is submitted to an engine; a gateway knows by itself whom it talks to.
+        `blobs` is an engine's store of files, or its URL; None: beside the file of a SQLite engine.
         `wire` carries HTTP requests instead of the network, for tests and for proxies.
         Raises InvalidRequest for a URL that leads nowhere.
         """
@@ -57,9 +70,9 @@ class Client(Submitter):
         if isinstance(target, str) and target.startswith(("http://", "https://")):
             from ropeway.client.http import HttpTransport  # httpx takes longer to import than all of Ropeway
 
-            super().__init__(HttpTransport(target, random=random, wire=wire))
+            super().__init__(HttpTransport(target, random=random, key=key, wire=wire))
         else:
-            super().__init__(_local(target, check_name("tenant", tenant), clock, random))
+            super().__init__(_local(target, check_name("tenant", tenant), clock, random, blobs))
 
     async def open(self) -> None:
         """Connect. `async with` does it."""
@@ -77,6 +90,27 @@ class Client(Submitter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @property
+    def keys(self) -> KeyAdmin:
+        """API keys: made, listed, revoked. On a gateway this needs a key with the scope `admin`."""
+        return self._transport.keys
+
+    @property
+    def files(self) -> FileBox:
+        """Files: kept, listed, read, deleted."""
+        return FileBox(self._transport.files)
+
+    async def upload(self, content: Content, **about: Unpack[UploadOptions]) -> File:
+        """Keep a file, to stand in an input: `await client.submit(analyze, image=await client.upload("tile.tif"))`.
+
+        As `client.files.upload`.
+        """
+        return await self.files.upload(content, **about)
+
+    async def download(self, file: File | str, path: Path | str) -> Path:
+        """A file's bytes into a local file. As `client.files.download`."""
+        return await self.files.download(file, path)
 
     # -- one job
 
@@ -112,6 +146,14 @@ class Client(Submitter):
         """
         await self._transport.delete(job_id, force)
 
+    async def deliveries(self, job_id: str) -> list[DeliveryBody]:
+        """How the job's end was told to its webhook: each delivery with its attempts. Raises JobNotFound."""
+        return await self._transport.deliveries(job_id)
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> DeliveryBody:
+        """Deliver once more what an ended delivery held. Raises JobNotFound; JobNotRetryable while it goes on."""
+        return await self._transport.redeliver(job_id, delivery_id)
+
     # -- many
 
     async def find(
@@ -146,6 +188,10 @@ class Client(Submitter):
         """Every queue, with its counts and policy."""
         return await self._transport.queues()
 
+    async def usage(self, since: date | None = None, until: date | None = None) -> UsageList:
+        """What tasks said that they used, by day (UTC) and task: of the last 30 days, unless told which."""
+        return await self._transport.usage(since, until)
+
     async def pause(self, queue: str) -> QueueBody:
         """Have a queue accept jobs and run none; those that run go on."""
         return await self._transport.pause(check_name("queue", queue), True)
@@ -155,15 +201,17 @@ class Client(Submitter):
         return await self._transport.pause(check_name("queue", queue), False)
 
 
-def _local(target: str | Engine, tenant: str, clock: Clock, random: RandomBytes) -> Transport:
+def _local(
+    target: str | Engine, tenant: str, clock: Clock, random: RandomBytes, blobs: BlobStore | str | None
+) -> Transport:
     if not isinstance(target, str):
-        return LocalTransport(target, owns=False, tenant=tenant, clock=clock, random=random)
+        return LocalTransport(target, owns=False, tenant=tenant, clock=clock, random=random, blobs=blobs)
     if target.partition(":")[0] == "memory":
         raise InvalidRequest("a memory engine lives in one process: make one, open it, and give the Engine itself")
     from ropeway.engines.connect import connect  # a client of a gateway needs no engine
 
     engine = connect(target, clock=clock, random=random)
-    return LocalTransport(engine, owns=True, tenant=tenant, clock=clock, random=random)
+    return LocalTransport(engine, owns=True, tenant=tenant, clock=clock, random=random, blobs=blobs)
 
 
 def _states(state: State | str | Iterable[State | str]) -> tuple[State, ...]:

@@ -136,13 +136,14 @@ class StatsBody(msgspec.Struct, frozen=True):
 
 
 class LimitsBody(msgspec.Struct, frozen=True):
-    """What a gateway takes at most."""
+    """What a gateway takes at most. `file_bytes`: None when it takes no files."""
 
     body_bytes: int
     batch_bytes: int
     batch_lines: int
     depth: int
     wait_s: float
+    file_bytes: int | None = None
 
 
 class InfoBody(msgspec.Struct, frozen=True):

@@ -9,21 +9,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import date
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
+from ropeway.client.deliveries import DeliveryBody, DeliveryList
 from ropeway.client.fleet import QueueBody, QueueList, TaskBody, TaskList
 from ropeway.client.follow import WAIT_PERSISTENCE, follow
 from ropeway.client.gathering import Gathering
-from ropeway.client.patience import DEFAULT_PERSISTENCE, Sleep, persistently
+from ropeway.client.http_files import HttpFiles
+from ropeway.client.http_keys import HttpKeys
+from ropeway.client.patience import DEFAULT_PERSISTENCE, NO_PERSISTENCE, Sleep, persistently
 from ropeway.client.problems import GatewayRefused, ProblemBody, error_from, error_of
 from ropeway.client.transport import Accepted, Ending, JobFilter, Order
+from ropeway.client.usage import UsageList
 from ropeway.client.wire import EventBody, JobBody, JobList, request_json
 from ropeway.domain.errors import EngineUnavailable, InvalidRequest, OutcomeUnknown, RopewayError, WaitTimeout
+from ropeway.domain.file import referred_output
 from ropeway.domain.ids import RandomBytes
+from ropeway.domain.lifecycle import State
 from ropeway.domain.retry import Retry
 
 __all__ = ["HttpTransport"]
@@ -58,21 +65,32 @@ class HttpTransport:
         url: str,
         *,
         random: RandomBytes,
+        key: str | None = None,
         sleep: Sleep = asyncio.sleep,
         wire: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`wire` carries the requests instead of the network. Raises InvalidRequest for a URL without a host."""
+        """`wire` carries the requests instead of the network.
+
+        Raises InvalidRequest for a URL without a host, and a key that can be none.
+        """
+        self.keys = HttpKeys(self._call, _decode)
+        # httpx's own, since they are not shown: what shows an object's parts, as error trackers do, shows no key then
+        self._headers = httpx.Headers({} if key is None else {"Authorization": f"Bearer {_checked_key(key)}"})
         self._url = _checked(url).rstrip("/")
         self._random = random
         self._sleep = sleep
         self._wire = wire
         self._gathering = Gathering(self._submit_together)
+        self.files = HttpFiles(self._url, lambda: _opened(self._waits), self._call)
         self._calls: httpx.AsyncClient | None = None
         self._waits: httpx.AsyncClient | None = None
 
     async def open(self) -> None:
-        self._calls = httpx.AsyncClient(timeout=CALL_TIMEOUT, limits=CALLS, transport=self._wire)
-        self._waits = httpx.AsyncClient(timeout=STREAM_TIMEOUT, limits=WAITS, transport=self._wire)
+        self._calls = self._pool(CALL_TIMEOUT, CALLS)
+        self._waits = self._pool(STREAM_TIMEOUT, WAITS)
+
+    def _pool(self, timeout: httpx.Timeout, limits: httpx.Limits) -> httpx.AsyncClient:
+        return httpx.AsyncClient(timeout=timeout, limits=limits, headers=self._headers, transport=self._wire)
 
     async def close(self) -> None:
         await self._gathering.finish()
@@ -137,9 +155,16 @@ class HttpTransport:
             left_s = LONG_POLL_S if deadline_s is None else deadline_s - loop.time()
             job = await self._long_poll(job_id, min(max(left_s, 0.0), LONG_POLL_S))
             if job.state.terminal:
-                return job
+                return await self._whole(job)
             if left_s <= 0:
                 raise WaitTimeout(f"{job_id} did not end within {timeout_s:g} s; it goes on")
+
+    async def _whole(self, job: Ending) -> Ending:
+        """With its output, also where that was too large for the job's row and is in a file."""
+        if job.state is not State.succeeded or referred_output(str(job.output, "utf-8")) is None:
+            return job
+        output = await self.files.output(job.id)
+        return job if output is None else msgspec.structs.replace(job, output=msgspec.Raw(output))
 
     async def _long_poll(self, job_id: str, wait_s: float) -> Ending:
         response = await self._call(
@@ -194,6 +219,18 @@ class HttpTransport:
     async def queues(self) -> list[QueueBody]:
         return _decode(await self._call("GET", "/v1/queues"), QueueList).data
 
+    async def deliveries(self, job_id: str) -> list[DeliveryBody]:
+        return _decode(await self._call("GET", _path(job_id, "/deliveries")), DeliveryList).data
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> DeliveryBody:
+        path = _path(job_id, f"/deliveries/{quote(delivery_id, safe='')}/redeliver")
+        return _decode(await self._call("POST", path, policy=NO_PERSISTENCE), DeliveryBody)
+
+    async def usage(self, since: date | None, until: date | None) -> UsageList:
+        asked = {"since": since, "until": until}
+        params = {name: str(day) for name, day in asked.items() if day is not None}
+        return _decode(await self._call("GET", "/v1/usage", params=params), UsageList)
+
     async def pause(self, queue: str, paused: bool) -> QueueBody:
         verb = "pause" if paused else "resume"
         return _decode(await self._call("POST", f"/v1/queues/{quote(queue, safe='')}/{verb}"), QueueBody)
@@ -240,6 +277,13 @@ def _checked(url: str) -> str:
     if not host:
         raise InvalidRequest(f"{url!r} names no host", param="url")
     return url
+
+
+def _checked_key(key: str) -> str:
+    """The key, if it may stand in a header; what is wrong with it otherwise, without saying it."""
+    if not key or not all("!" <= char <= "~" for char in key):
+        raise InvalidRequest("the key is empty, or has spaces or other characters that no key has", param="key")
+    return key
 
 
 def _path(job_id: str, rest: str = "") -> str:

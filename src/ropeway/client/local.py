@@ -7,23 +7,34 @@ because a hint may be lost (reliability rule 17).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import date
 from typing import TypeVar
 
 import msgspec
 
+from ropeway.blobs import BlobStore
+from ropeway.blobs.connect import files_of
+from ropeway.blobs.inputs import hold_input, may_have_files
 from ropeway.client.catalogue import Catalogue
+from ropeway.client.deliveries import DeliveryBody, deliveries_of, redelivered
 from ropeway.client.fleet import QueueBody, TaskBody, queue_body, task_body
+from ropeway.client.local_files import LocalFiles
+from ropeway.client.local_keys import LocalKeys
 from ropeway.client.patience import Sleep, persistently
 from ropeway.client.submission import canonical_fingerprint, new_job
 from ropeway.client.transport import Accepted, Ending, JobFilter, Order
+from ropeway.client.usage import UsageList, checked_days, usage_body
 from ropeway.client.wire import EventBody, JobBody, JobList, event_body, job_body, request_json, timestamp
 from ropeway.domain.clock import Clock
-from ropeway.domain.errors import JobError, JobNotFound, RopewayError, WaitTimeout
+from ropeway.domain.errors import InputInvalid, JobError, JobNotFound, RopewayError, WaitTimeout
 from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
+from ropeway.domain.file import FilesNotKept
 from ropeway.domain.ids import SEED_BYTES, RandomBytes, job_id
 from ropeway.domain.job import Job, JobQuery, NewJob
 from ropeway.domain.queue import QueueChange
+from ropeway.domain.usage import day_of
 from ropeway.domain.worker import TaskCard
 from ropeway.engines.base import Engine
 
@@ -47,6 +58,7 @@ class LocalTransport:
         clock: Clock,
         random: RandomBytes,
         sleep: Sleep = asyncio.sleep,
+        blobs: BlobStore | str | None = None,
     ) -> None:
         self._engine = engine
         self._owns = owns
@@ -55,6 +67,9 @@ class LocalTransport:
         self._random = random
         self._sleep = sleep
         self._catalogue = Catalogue(engine, clock)
+        self.keys = LocalKeys(engine, tenant, clock, random)
+        self._kept = files_of(engine, blobs, clock=clock, random=random)
+        self.files = LocalFiles(self._kept, tenant)
 
     async def open(self) -> None:
         if self._owns:
@@ -70,7 +85,8 @@ class LocalTransport:
         named = {order.request.task for order in orders if order.card is None}
         if named:
             await self._catalogue.prepare(named)
-        made = [self._new_job(order) for order in orders]
+        ids = self._new_ids(len(orders))
+        made = [await self._new_job(order, new_id) for order, new_id in zip(orders, ids, strict=True)]
         jobs = [job for job in made if isinstance(job, NewJob)]
         # a repeat of a known id is a replay, so a submit of unknown outcome may be sent again
         receipts = iter(await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else ())
@@ -80,17 +96,20 @@ class LocalTransport:
             for answer in answers
         ]
 
-    def _new_job(self, order: Order) -> NewJob | RopewayError:
+    async def _new_job(self, order: Order, new_id: str) -> NewJob | RopewayError:
         request, key = order.request, order.idempotency_key
         try:
-            return new_job(
+            job = new_job(
                 order.card or self._checked_card(request.task, bytes(request.input)),
                 request,
-                id=self._new_id(),
+                id=new_id,
                 tenant=self._tenant,
                 idempotency_key=key,
                 fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
             )
+            if may_have_files(job.input):
+                await hold_input(self._kept, self._tenant, job.id, job.input)
+            return job
         except RopewayError as refusal:
             return refusal
 
@@ -99,8 +118,9 @@ class LocalTransport:
         self._catalogue.check(task, input_json)
         return card
 
-    def _new_id(self) -> str:
-        return job_id(self._clock.now_ms(), self._random(SEED_BYTES))
+    def _new_ids(self, count: int) -> list[str]:
+        now_ms, seeds = self._clock.now_ms(), self._random(SEED_BYTES * count)
+        return [job_id(now_ms, seeds[n : n + SEED_BYTES]) for n in range(0, len(seeds), SEED_BYTES)]
 
     # -- look and wait
 
@@ -112,15 +132,25 @@ class LocalTransport:
     async def ending(self, job_id: str, timeout_s: float | None) -> Ending:
         loop = asyncio.get_running_loop()
         deadline_s = None if timeout_s is None else loop.time() + timeout_s
-        with self._engine.listen(f"job:{job_id}") as hints:
+        with self._engine.listen(f"end:{job_id}") as hints:
             while True:
                 job = await self._job(job_id)
                 if job.state.terminal:
-                    return _ending(job)
+                    return await self._ending(job)
                 left_s = SAFETY_S if deadline_s is None else deadline_s - loop.time()
                 if left_s <= 0:
                     raise WaitTimeout(f"{job_id} did not end within {timeout_s:g} s; it goes on")
                 await hints.wait(min(left_s, SAFETY_S))
+
+    async def _ending(self, job: Job) -> Ending:
+        output = await self.files.output(job.output or "null")
+        return Ending(
+            job.id,
+            job.state,
+            msgspec.Raw(output.encode()),
+            None if job.error is None else msgspec.json.decode(job.error, type=JobError),
+            job.cancel_reason,
+        )
 
     async def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
         cursor = START if after is None else Cursor.parse(after)
@@ -150,9 +180,11 @@ class LocalTransport:
         return self._body(_found(await self._engine.cancel(self._tenant, [job_id], reason)))
 
     async def retry(self, job_id: str) -> Accepted:
-        new_id = self._new_id()
+        (new_id,) = self._new_ids(1)
         receipts = await persistently(lambda: self._engine.retry(self._tenant, [(job_id, new_id)]), sleep=self._sleep)
         receipt = _found(receipts)
+        with contextlib.suppress(InputInvalid, FilesNotKept):  # its attempt will say what it misses
+            await hold_input(self._kept, self._tenant, receipt.job.id, receipt.job.input)
         return Accepted(receipt.job.id, receipt.replayed)
 
     async def delete(self, job_id: str, force: bool) -> None:
@@ -168,6 +200,17 @@ class LocalTransport:
 
     async def queues(self) -> list[QueueBody]:
         return [queue_body(stats) for stats in await self._engine.stats()]
+
+    async def deliveries(self, job_id: str) -> list[DeliveryBody]:
+        return await deliveries_of(self._engine, self._tenant, job_id)
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> DeliveryBody:
+        return await redelivered(self._engine, self._tenant, job_id, delivery_id)
+
+    async def usage(self, since: date | None, until: date | None) -> UsageList:
+        first, last = checked_days(since, until, day_of(self._clock.now_ms()))
+        rows = await self._engine.usage(self._tenant, first, last)
+        return UsageList(first, last, [usage_body(row) for row in rows])
 
     async def pause(self, queue: str, paused: bool) -> QueueBody:
         await self._engine.set_queue([QueueChange(queue, paused=paused)])
@@ -204,13 +247,3 @@ def _found(answers: Sequence[T | RopewayError]) -> T:
     if isinstance(answer, RopewayError):
         raise answer
     return answer
-
-
-def _ending(job: Job) -> Ending:
-    return Ending(
-        job.id,
-        job.state,
-        msgspec.Raw((job.output or "null").encode()),
-        None if job.error is None else msgspec.json.decode(job.error, type=JobError),
-        job.cancel_reason,
-    )

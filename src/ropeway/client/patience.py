@@ -10,13 +10,16 @@ from typing import TypeVar
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.retry import Retry, backoff_s
 
-__all__ = ["DEFAULT_PERSISTENCE", "Sleep", "persistently"]
+__all__ = ["DEFAULT_PERSISTENCE", "NO_PERSISTENCE", "Sleep", "persistently"]
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 DEFAULT_PERSISTENCE = Retry(max_attempts=4, base_s=0.2, cap_s=5.0)
 """Four tries within some seconds: longer than a restart behind a balancer, shorter than a person's patience."""
+
+NO_PERSISTENCE = Retry(max_attempts=1)
+"""For calls that are not safe to repeat."""
 
 WAIT_LIMIT_S = 30.0  # asked to wait longer than this, the caller should know rather than hang
 

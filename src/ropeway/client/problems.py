@@ -9,20 +9,37 @@ import msgspec
 from ropeway.domain.errors import (
     EngineUnavailable,
     Fault,
+    Forbidden,
     IdempotencyKeyReused,
     InputInvalid,
     InvalidRequest,
+    JobEnded,
     JobLive,
     JobNotFound,
     JobNotRetryable,
+    JobNotRunning,
     JobPurged,
+    KeyNotFound,
     OutcomeUnknown,
     PayloadTooLarge,
+    PriorityNotAllowed,
     QueueFull,
+    RateLimited,
     RopewayError,
     TaskNotFound,
+    TooManyInputs,
     TooManyQueued,
+    Unauthenticated,
     WaitTimeout,
+)
+from ropeway.domain.file import (
+    BlobMissing,
+    DigestMismatch,
+    FileNotFound,
+    FilesNotKept,
+    FilesUnavailable,
+    QuotaExhausted,
+    StorageFull,
 )
 
 __all__ = ["GatewayRefused", "ProblemBody", "error_from", "error_of"]
@@ -31,15 +48,30 @@ _PLAIN: dict[str, type[RopewayError]] = {
     error.code: error
     for error in (
         EngineUnavailable,
+        Forbidden,
         IdempotencyKeyReused,
+        JobEnded,
         JobLive,
         JobNotFound,
         JobNotRetryable,
+        JobNotRunning,
         JobPurged,
+        KeyNotFound,
         OutcomeUnknown,
         PayloadTooLarge,
+        PriorityNotAllowed,
+        RateLimited,
         TaskNotFound,
+        TooManyInputs,
+        Unauthenticated,
         WaitTimeout,
+        BlobMissing,
+        DigestMismatch,
+        FileNotFound,
+        FilesNotKept,
+        FilesUnavailable,
+        QuotaExhausted,
+        StorageFull,
     )
 }
 _FULL: dict[str, type[QueueFull] | type[TooManyQueued]] = {"queue_full": QueueFull, "too_many_queued": TooManyQueued}

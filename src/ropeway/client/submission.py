@@ -15,9 +15,12 @@ import msgspec
 
 from ropeway.client.wire import JobRequest, RetryRequest
 from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest
+from ropeway.domain.file import referred
 from ropeway.domain.job import JobOptions, NewJob, check_name
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
+from ropeway.domain.targets import parse_url
+from ropeway.domain.webhook import Webhook
 from ropeway.domain.worker import TaskCard
 
 __all__ = ["SchemaCheck", "canonical_fingerprint", "new_job"]
@@ -85,14 +88,17 @@ class SchemaCheck:
         if self._takes_anything:
             return
         try:
-            faults = () if self._validator.is_valid(value) else self._faults_of(value)
+            faults = () if self._validator.is_valid(value) else self._faults_of(value, _files_in(value))
         except (ValueError, RecursionError) as error:  # the validator's own depth limit
             raise _too_deep() from error
         if faults:
             raise InputInvalid(f"the input does not fit task '{self._task}': {_summary(faults)}", faults)
 
-    def _faults_of(self, value: Any) -> tuple[Fault, ...]:
-        return tuple(itertools.islice(_faults(self._validator.iter_errors(value)), FAULT_LIMIT))
+    def _faults_of(self, value: Any, files: set[str]) -> tuple[Fault, ...]:
+        """What is wrong, but for members for which files stand: what these hold, the worker sees."""
+        errors = self._validator.iter_errors(value)
+        others = (error for error in errors if not (error.instance_path and error.instance_path[0] in files))
+        return tuple(itertools.islice(_faults(others), FAULT_LIMIT))
 
 
 def canonical_fingerprint(body: bytes | object) -> str:
@@ -122,6 +128,7 @@ def _changes_nothing(request: JobRequest) -> bool:
         and request.on_disconnect is None
         and not request.metadata
         and not request.tags
+        and request.webhook is None
     )
 
 
@@ -137,6 +144,7 @@ def _changed(options: JobOptions, request: JobRequest) -> JobOptions:
             ("cost", None if request.cost is None else _within("cost", request.cost, 1e-6, COST_LIMIT)),
             ("concurrency_key", _label("concurrency_key", request.concurrency_key)),
             ("on_disconnect", _choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)),
+            ("webhook", None if request.webhook is None else _webhook(request.webhook)),
         )
         if value is not None
     }
@@ -153,6 +161,13 @@ def _retry(policy: Retry, request: RetryRequest) -> Retry:
         return msgspec.structs.replace(policy, **changes)
     except ValueError as error:
         raise InvalidRequest(str(error), param="retry") from error
+
+
+def _webhook(webhook: Webhook) -> Webhook:
+    parse_url(webhook.url)
+    if not webhook.events:
+        raise InvalidRequest("webhook events: name at least one, or leave them out for all", param="webhook")
+    return msgspec.structs.replace(webhook, events=tuple(dict.fromkeys(webhook.events)))
 
 
 def _tags(own: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
@@ -226,6 +241,11 @@ def _decode_input(input_json: bytes) -> Any:
 
 def _too_deep() -> InputInvalid:
     return InputInvalid("the input is nested too deeply", (Fault("", "is nested too deeply"),))
+
+
+def _files_in(value: Any) -> set[str]:
+    """The members of an input for which files stand."""
+    return {name for name, member in value.items() if referred(member)} if isinstance(value, dict) else set()
 
 
 def _faults(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[Fault]:

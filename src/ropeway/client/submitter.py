@@ -10,12 +10,14 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVa
 
 import msgspec
 
+from ropeway.blobs.handle import File
 from ropeway.client.handle import JobHandle
 from ropeway.client.patience import Sleep
 from ropeway.client.transport import Accepted, Order, Transport
 from ropeway.client.wire import JobRequest, RetryRequest
 from ropeway.domain.errors import InputInvalid, InvalidRequest, RopewayError
 from ropeway.domain.retry import Retry, backoff_s
+from ropeway.domain.webhook import Webhook
 from ropeway.domain.worker import TaskCard
 
 __all__ = ["BATCH_JOBS", "Call", "OptionChanges", "Submitter", "TaskLike", "accepted", "call", "encode_input"]
@@ -53,6 +55,7 @@ class OptionChanges(TypedDict, total=False):
     """What `with_options` takes. Durations are seconds; what is left out stays as the task declares it.
 
     `delay`: not before so long from now. `queue_timeout`: to start. `timeout`: to run. `retention`: kept after success.
+    `webhook`: whom to tell of the end; a URL alone is told of every kind of end.
     """
 
     queue: str
@@ -67,6 +70,7 @@ class OptionChanges(TypedDict, total=False):
     on_disconnect: Literal["continue", "cancel"]
     metadata: dict[str, str]
     tags: Sequence[str]
+    webhook: Webhook | str
     idempotency_key: str
 
 
@@ -229,6 +233,8 @@ def encode_input(value: Any) -> bytes:
 
 
 def _encode_model(value: Any) -> Any:
+    if isinstance(value, File):
+        return value.as_json()
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise TypeError(f"{type(value).__name__} has no JSON form")
@@ -242,6 +248,8 @@ def _template(options: OptionChanges) -> JobRequest | None:
         return None
     if isinstance(retry := fields.get("retry"), Retry):
         fields["retry"] = RetryRequest(**msgspec.structs.asdict(retry))
+    if isinstance(url := fields.get("webhook"), str):
+        fields["webhook"] = Webhook(url)
     try:
         return msgspec.convert({"task": "", **fields}, JobRequest)
     except msgspec.ValidationError as error:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from datetime import date
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
+from ropeway.blobs import BlobStore
+from ropeway.blobs.handle import File
 from ropeway.client.client import Client
+from ropeway.client.deliveries import DeliveryBody
+from ropeway.client.file_box import UploadOptions
+from ropeway.client.files import Content
 from ropeway.client.fleet import QueueBody, TaskBody
 from ropeway.client.handle import JobHandle
 from ropeway.client.submitter import BATCH_JOBS, Call, OptionChanges, Submitter, TaskLike, accepted, call
+from ropeway.client.sync_files import SyncFiles
+from ropeway.client.sync_keys import SyncKeys
 from ropeway.client.thread import LoopThread
+from ropeway.client.usage import UsageList
 from ropeway.client.wire import EventBody, JobBody
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable
@@ -118,12 +128,14 @@ class SyncClient(SyncSubmitter):
         self,
         target: str | Engine,
         *,
+        key: str | None = None,
         tenant: str = DEFAULT_TENANT,
         clock: Clock | None = None,
         random: RandomBytes = system_random,
+        blobs: BlobStore | str | None = None,
     ) -> None:
         """As `Client`."""
-        self._client = Client(target, tenant=tenant, clock=clock, random=random)
+        self._client = Client(target, key=key, tenant=tenant, clock=clock, random=random, blobs=blobs)
         self._engine = None if isinstance(target, str) else target
         super().__init__(LoopThread(self._open, self._close), self._client)
 
@@ -138,6 +150,24 @@ class SyncClient(SyncSubmitter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def keys(self) -> SyncKeys:
+        """As `Client.keys`."""
+        return SyncKeys(self._thread, self._client.keys)
+
+    @property
+    def files(self) -> SyncFiles:
+        """As `Client.files`."""
+        return SyncFiles(self._thread, self._client.files)
+
+    def upload(self, content: Content, **about: Unpack[UploadOptions]) -> File:
+        """As `Client.upload`."""
+        return self.files.upload(content, **about)
+
+    def download(self, file: File | str, path: Path | str) -> Path:
+        """As `Client.download`."""
+        return self.files.download(file, path)
 
     # -- one job
 
@@ -169,6 +199,14 @@ class SyncClient(SyncSubmitter):
         """As `Client.delete`."""
         self._thread.run(self._client.delete(job_id, force=force))
 
+    def deliveries(self, job_id: str) -> list[DeliveryBody]:
+        """As `Client.deliveries`."""
+        return self._thread.run(self._client.deliveries(job_id))
+
+    def redeliver(self, job_id: str, delivery_id: str) -> DeliveryBody:
+        """As `Client.redeliver`."""
+        return self._thread.run(self._client.redeliver(job_id, delivery_id))
+
     # -- many
 
     def find(
@@ -190,6 +228,10 @@ class SyncClient(SyncSubmitter):
     def queues(self) -> list[QueueBody]:
         """As `Client.queues`."""
         return self._thread.run(self._client.queues())
+
+    def usage(self, since: date | None = None, until: date | None = None) -> UsageList:
+        """As `Client.usage`."""
+        return self._thread.run(self._client.usage(since, until))
 
     def pause(self, queue: str) -> QueueBody:
         """As `Client.pause`."""

@@ -6,11 +6,16 @@ A transport knows no task objects: it carries requests and gives back what happe
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import date
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ropeway.client.deliveries import DeliveryBody
+from ropeway.client.files import FileDesk
 from ropeway.client.fleet import QueueBody, TaskBody
+from ropeway.client.keys import KeyAdmin
+from ropeway.client.usage import UsageList
 from ropeway.client.wire import EventBody, JobBody, JobList, JobRequest
 from ropeway.domain.errors import JobError, RopewayError
 from ropeway.domain.lifecycle import State
@@ -56,6 +61,16 @@ class JobFilter(msgspec.Struct, frozen=True):
 class Transport(Protocol):
     """Jobs from afar. A job that is not there, or another tenant's, raises JobNotFound."""
 
+    @property
+    def keys(self) -> KeyAdmin:
+        """The keys, for who may change them."""
+        ...
+
+    @property
+    def files(self) -> FileDesk:
+        """The files of whom this is."""
+        ...
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -87,5 +102,17 @@ class Transport(Protocol):
     async def tasks(self) -> list[TaskBody]: ...
 
     async def queues(self) -> list[QueueBody]: ...
+
+    async def deliveries(self, job_id: str) -> list[DeliveryBody]:
+        """How the job's end was told to its webhook, also when the job itself has gone."""
+        ...
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> DeliveryBody:
+        """Deliver again. Raises JobNotRetryable while that delivery goes on."""
+        ...
+
+    async def usage(self, since: date | None, until: date | None) -> UsageList:
+        """What the tenant's tasks used on these days."""
+        ...
 
     async def pause(self, queue: str, paused: bool) -> QueueBody: ...

@@ -5,17 +5,17 @@ Times are RFC 3339 UTC, durations are seconds. Requests forbid unknown fields; a
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 
 from ropeway.domain.errors import JobError
 from ropeway.domain.event import Event
+from ropeway.domain.instants import timestamp
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import Priority
+from ropeway.domain.webhook import Webhook
 
 __all__ = [
     "EventBody",
@@ -41,6 +41,7 @@ class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base_s: float | None = None
     factor: float | None = None
     cap_s: float | None = None
+    schedule_s: tuple[float, ...] | None = None
 
 
 class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +61,7 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_disconnect: Literal["continue", "cancel"] | None = None
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
+    webhook: Webhook | None = None
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -140,17 +142,6 @@ def request_json(request: JobRequest) -> bytes:
     if request.retry is not None:
         body["retry"] = {name: n for name, n in msgspec.structs.asdict(request.retry).items() if n is not None}
     return msgspec.json.encode(body)
-
-
-def timestamp(at_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    seconds, ms = divmod(at_ms, 1000)
-    return f"{_second(seconds)}.{ms:03d}Z"
-
-
-@lru_cache(maxsize=256)  # many events and jobs fall in one second
-def _second(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def job_body(

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ropeway.domain.delivery import delivery_of
 from ropeway.domain.errors import JobError, LeaseLost
 from ropeway.domain.event import Cursor, Event
-from ropeway.domain.job import Job, expiry_ms
+from ropeway.domain.job import Job, NewJob, expiry_ms
 from ropeway.domain.lease import Lease, Outcome, next_epoch
 from ropeway.domain.lifecycle import State, may_become
 from ropeway.domain.log import opening_events, retrying_event
@@ -28,10 +29,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Change(NamedTuple):
-    """A job as it stands after a change. `events` are to be stored: the row no longer tells them."""
+    """A job as it stands after a change. `events` are to be stored: the row no longer tells them.
+
+    `delivery` is to be stored in the same step, unless its id is known, and no limit of its queue counts: the job that
+    tells of this one's end. `used` is what the attempt told as it ended (JSON), to be added to its tenant's account.
+    """
 
     job: Job
     events: tuple[Event, ...] = ()
+    delivery: NewJob | None = None
+    used: str | None = None
 
 
 def promoted(job: Job) -> Change:
@@ -55,6 +62,10 @@ def asked_to_stop(job: Job, reason: str | None, now_ms: int) -> Change:
 
 def committed(job: Job, outcome: Outcome, now_ms: int) -> Change:
     """The holder of a running job's lease says what its attempt came to."""
+    return _came_to(job, outcome, now_ms)._replace(used=outcome.usage)
+
+
+def _came_to(job: Job, outcome: Outcome, now_ms: int) -> Change:
     kept: dict[str, Any] = {"last_outcome": outcome.kind, "output": outcome.output, "error": outcome.error}
     if outcome.usage is not None:
         kept["usage"] = outcome.usage
@@ -103,7 +114,7 @@ def _lost_for_good(
 ) -> Change:
     """A lost attempt that ends its job: its opening is stored, since the terminal event stands in another epoch."""
     ended = _finished(job, state, now_ms, epoch=epoch, seq=1, started_epoch=0, error=error, **fenced)
-    return Change(ended.job, tuple(opening_events(job)))
+    return Change(ended.job, tuple(opening_events(job)), ended.delivery)
 
 
 def _again(
@@ -134,7 +145,8 @@ def _finished(job: Job, new: State, now_ms: int, **changes: Any) -> Change:
     changes.setdefault("seq", job.seq + 1)
     expires_at_ms = expiry_ms(job.options, new, now_ms)
     ended = {"finished_at_ms": now_ms, "expires_at_ms": expires_at_ms, "run_at_ms": None, "session": None}
-    return Change(_moved(job, new, **ended, **changes))
+    last = _moved(job, new, **ended, **changes)
+    return Change(last, delivery=delivery_of(last))
 
 
 def _moved(job: Job, new: State, **changes: Any) -> Job:

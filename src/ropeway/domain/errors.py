@@ -2,13 +2,19 @@
 
     RopewayError
     ├── InvalidRequest              400  the request itself is malformed
+    ├── Unauthenticated             401  no key, or none that opens anything
+    ├── Forbidden                   403  the key, the page or the host may not do that
+    │   └── PriorityNotAllowed      403  nor this high
     ├── InputInvalid                422  the input does not fit the task's types
     ├── JobNotFound TaskNotFound    404
     ├── JobPurged                   410
     ├── JobLive JobNotRetryable     409
+    ├── JobNotRunning JobEnded      409  what is sent up to a job reaches none, now or ever
+    ├── TooManyInputs               409
     ├── IdempotencyKeyReused        422
     ├── PayloadTooLarge             413
-    ├── TooManyQueued               429  this tenant's limit
+    ├── KeyNotFound                 404
+    ├── RateLimited TooManyQueued   429  this tenant's limit
     ├── QueueFull                   503  our capacity
     ├── EngineUnavailable           503  nothing is known to have happened: try again
     │   └── OutcomeUnknown          503  it may have happened: retry with the same idempotency key
@@ -33,25 +39,33 @@ __all__ = [
     "EngineUnavailable",
     "Fail",
     "Fault",
+    "Forbidden",
     "IdempotencyKeyReused",
     "InputInvalid",
     "InvalidRequest",
     "JobCancelled",
+    "JobEnded",
     "JobError",
     "JobFailed",
     "JobLive",
     "JobNotFound",
     "JobNotRetryable",
+    "JobNotRunning",
     "JobPurged",
+    "KeyNotFound",
     "LeaseLost",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "PriorityNotAllowed",
     "QueueFull",
+    "RateLimited",
     "RetryAfter",
     "RopewayError",
     "TaskFault",
     "TaskNotFound",
+    "TooManyInputs",
     "TooManyQueued",
+    "Unauthenticated",
     "WaitTimeout",
 ]
 
@@ -100,6 +114,29 @@ class InvalidRequest(RopewayError):
         self.param = param
 
 
+class Unauthenticated(RopewayError):
+    """A key is asked for here, and none was shown that opens anything."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(RopewayError):
+    """That is not for this caller."""
+
+    code = "forbidden"
+
+    def __init__(self, detail: str | None = None, scope: str | None = None) -> None:
+        """`scope` is the one that the caller's key lacks."""
+        super().__init__(detail)
+        self.scope = scope
+
+
+class PriorityNotAllowed(Forbidden):
+    """This key may not submit at that priority."""
+
+    code = "priority_not_allowed"
+
+
 class InputInvalid(RopewayError):
     """The input does not fit the task."""
 
@@ -140,6 +177,25 @@ class JobNotRetryable(RopewayError):
     code = "job_not_retryable"
 
 
+class JobNotRunning(RopewayError):
+    """The job does not run yet, or waits for its next attempt."""
+
+    code = "job_not_running"
+    retryable = True
+
+
+class JobEnded(RopewayError):
+    """The job has ended."""
+
+    code = "job_ended"
+
+
+class TooManyInputs(RopewayError):
+    """The job was sent as many inputs as it may have."""
+
+    code = "too_many_inputs"
+
+
 class IdempotencyKeyReused(RopewayError):
     """This idempotency key was used with another body."""
 
@@ -150,6 +206,19 @@ class PayloadTooLarge(RopewayError):
     """The payload is above the limit."""
 
     code = "payload_too_large"
+
+
+class KeyNotFound(RopewayError):
+    """No such key."""
+
+    code = "key_not_found"
+
+
+class RateLimited(RopewayError):
+    """This key, or its tenant, has done as much as it may for now."""
+
+    code = "rate_limited"
+    retryable = True
 
 
 class TooManyQueued(RopewayError):

@@ -9,6 +9,7 @@ from ropeway.domain.event import Cursor
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
+from ropeway.domain.webhook import Webhook
 
 __all__ = [
     "CLAIM_MS",
@@ -22,6 +23,7 @@ __all__ = [
     "check_name",
     "expiry_ms",
     "job_of",
+    "renewed",
 ]
 
 DEFAULT_TENANT = "default"
@@ -57,6 +59,7 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         cost: what the job weighs in fair sharing between tenants.
         concurrency_key: the key under which running jobs are counted together.
         metadata: the caller's own pairs, returned as given. tags: to find jobs by.
+        webhook: whom to tell of its end.
     """
 
     timeout_s: float | None = None
@@ -71,6 +74,7 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
     traceparent: str | None = None
+    webhook: Webhook | None = None
 
 
 DEFAULT_OPTIONS = JobOptions()
@@ -80,6 +84,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job as it is submitted. `input` is JSON text. `delay_ms` counts from the engine's now.
 
     `idempotency_key` with `fingerprint` (of the canonical body) claims the key in the same step as the submit.
+    `max_own`: how many jobs of this tenant may wait in the queue, where the queue's own policy does not say less.
     """
 
     id: str
@@ -93,6 +98,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str | None = None
     fingerprint: str = ""
     retry_of: str | None = None
+    max_own: int | None = None
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
@@ -182,28 +188,35 @@ def expiry_ms(options: JobOptions, state: State, now_ms: int) -> int | None:
     return None if kept_s is None else now_ms + round(kept_s * 1000)
 
 
+def renewed(job: Job, new_id: str) -> NewJob:
+    """A job that has ended, to be submitted again under a new id."""
+    return NewJob(
+        new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job.id
+    )
+
+
 def job_of(new: NewJob, rank: float, now_ms: int) -> Job:
     """The row of a job that is submitted now, at this place in its queue."""
     queue_timeout_s = new.options.queue_timeout_s
     run_at_ms = now_ms + new.delay_ms if new.delay_ms > 0 else None
     return Job(
-        id=new.id,
-        tenant=new.tenant,
-        queue=new.queue,
-        task=new.task,
-        input=new.input,
-        options=new.options,
-        priority=new.priority,
-        state=State.queued if run_at_ms is None else State.scheduled,
-        rank=rank,
-        version=1,
-        attempt=0,
-        crashes=0,
-        runs=0,
-        epoch=0,
-        seq=2,
-        started_epoch=0,
-        created_at_ms=now_ms,
+        new.id,  # by position, up to created_at_ms: by name it takes four times as long
+        new.tenant,
+        new.queue,
+        new.task,
+        new.input,
+        new.options,
+        new.priority,
+        State.queued if run_at_ms is None else State.scheduled,
+        rank,
+        1,  # version
+        0,  # attempt
+        0,  # crashes
+        0,  # runs
+        0,  # epoch
+        2,  # seq
+        0,  # started_epoch
+        now_ms,
         run_at_ms=run_at_ms,
         queue_deadline_ms=None if queue_timeout_s is None else (run_at_ms or now_ms) + round(queue_timeout_s * 1000),
         retry_of=new.retry_of,

@@ -7,6 +7,7 @@ content. When an attempt ends without ending the job, its opening events are sto
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,11 +27,29 @@ from ropeway.domain.event import (
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
 
-__all__ = ["EventPage", "opening_count", "opening_events", "page", "retrying_event", "terminal_event"]
+__all__ = [
+    "EventPage",
+    "LogQuery",
+    "opening_count",
+    "opening_events",
+    "page",
+    "retrying_event",
+    "terminal_event",
+    "terminal_type",
+]
 
 _TERMINAL_TYPE = {State.succeeded: SUCCEEDED, State.failed: FAILED, State.cancelled: CANCELLED}
 
 _encode = msgspec.json.Encoder().encode
+
+
+class LogQuery(NamedTuple):
+    """Which part of which job's log: at most `limit` events strictly after a cursor."""
+
+    tenant: str
+    job_id: str
+    after: Cursor
+    limit: int
 
 
 class EventPage(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +77,11 @@ def opening_events(job: Job) -> list[Event]:
     if job.runs > 1:
         events.append(event(1, OUTPUT_RESET, {"reason": "a new attempt begins; discard what came before"}))
     return events
+
+
+def terminal_type(state: State) -> str:
+    """The type of the event that ends a log in this state."""
+    return _TERMINAL_TYPE[state]
 
 
 def terminal_event(job: Job) -> Event:

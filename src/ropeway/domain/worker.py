@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import msgspec
 
+from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.job import DEFAULT_OPTIONS, JobOptions
 from ropeway.domain.lease import DEFAULT_SESSION_TTL_MS
 from ropeway.domain.rank import Priority
 
-__all__ = ["ModelCard", "TaskCard", "WorkerCard"]
+__all__ = ["MODEL_FEATURES", "MODEL_KINDS", "ModelCard", "TaskCard", "WorkerCard"]
+
+MODEL_KINDS = ("chat", "embedding")
+MODEL_FEATURES = ("tools", "response_format", "logprobs", "images", "audio", "files", "dimensions")
+
+_MODEL_ID_LIMIT = 128
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """A model that a task serves to those who ask by a model's name. `kind` is `chat` or `embedding`."""
+    """A model that a task serves to those who ask by a model's name.
+
+    `id` is 1 to 128 visible ASCII characters, as `smollm2-135m` or `org/model:7b`. `kind` is `chat` or `embedding`.
+    `created` is seconds since the epoch, as OpenAI's list has it. `takes` names what the model can do beyond words in,
+    words out (`MODEL_FEATURES`): a request that asks for anything else is refused before it becomes a job.
+
+    Raises InvalidRequest for a card that cannot be.
+    """
 
     id: str
     kind: str
     owned_by: str = "ropeway"
-    created: int = 0  # seconds since the epoch, as OpenAI's list has it
+    created: int = 0
+    takes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.id) <= _MODEL_ID_LIMIT or not all("!" <= char <= "~" for char in self.id):
+            raise InvalidRequest(
+                f"{self.id[:_MODEL_ID_LIMIT]!r} is no model id: 1 to {_MODEL_ID_LIMIT} visible ASCII characters",
+                param="id",
+            )
+        if self.kind not in MODEL_KINDS:
+            raise InvalidRequest(f"a model's kind is {' or '.join(MODEL_KINDS)}, not {self.kind!r}", param="kind")
+        unknown = [name for name in self.takes if name not in MODEL_FEATURES]
+        if unknown:
+            raise InvalidRequest(
+                f"model '{self.id}' takes {unknown[0]!r}, which is none of {', '.join(MODEL_FEATURES)}", param="takes"
+            )
 
 
 class TaskCard(msgspec.Struct, frozen=True):

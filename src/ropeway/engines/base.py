@@ -1,4 +1,4 @@
-"""The engine protocol: where jobs live. Narrow, batched, in four roles.
+"""The engine protocol: where jobs live. Narrow, batched, in five roles (`Records` stands in `engines.records`).
 
 Every method is a batch and every write one atomic step that writes the row *and* its event. What can go wrong for one
 item of a batch comes back in that item's place as an error *value*; what goes wrong for the whole batch is raised, as
@@ -8,6 +8,7 @@ item of a batch comes back in that item's place as an error *value*; what goes w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Literal, Protocol
 
 import msgspec
@@ -26,8 +27,9 @@ from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
-from ropeway.domain.log import EventPage
+from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.usage import UsageRow
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Listener
 from ropeway.engines.records import Records
@@ -186,6 +188,10 @@ class Reading(Protocol):
         """Events of a job strictly after a cursor; None for a job that this tenant does not have."""
         ...
 
+    async def read_many(self, queries: Sequence[LogQuery]) -> list[EventPage | None]:
+        """As `read`, of many logs for many readers in one call; each page is of one moment, not all of the same."""
+        ...
+
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
         """How many queued jobs go before this one (0: the next); None when it is not queued, or beyond `limit`."""
         ...
@@ -198,11 +204,23 @@ class Reading(Protocol):
 
     async def workers(self) -> list[WorkerCard]: ...
 
+    async def usage(self, tenant: str, since: date, until: date) -> list[UsageRow]:
+        """What a tenant's attempts used on these days (UTC), both included, by day and task.
+
+        Counted is what their commits told, in the same step; a repeat of a commit is not counted again. Rows are kept
+        for 400 days.
+        """
+        ...
+
     def listen(self, *topics: str) -> Listener:
         """Hints on topics (see `engines.hints`): never truth; a lost hint costs latency, not a job.
 
         Listen, look, wait: what happens after a look through this engine ends the wait.
         """
+        ...
+
+    async def tell(self, *topics: str) -> None:
+        """Hint to all who listen on these topics, in any process. Never fails: a hint may be lost."""
         ...
 
 

@@ -1,8 +1,8 @@
 """Hints within a process: who waits for what, woken without polling.
 
-Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `end:<id>` (it ended, or
-has gone), `worker:<session>` (a job of it was asked to
-cancel), `upkeep` (something waits for a time), `lifecycle` (any job changed state). A hint says only "look again".
+Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `end:<id>` (it ended, or has gone),
+`worker:<session>` (a job of it was asked to cancel), `input:<id>` (something was sent up to a running job), `upkeep`
+(something waits for a time), `lifecycle` (any job changed state). A hint says only "look again".
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Listener:
 
     def __init__(self, board: Board, topics: Iterable[str]) -> None:
         self._board = board
-        self._topics = frozenset(topics)
-        self._fired: set[str] = set()
+        self._topics = tuple(topics)  # there are listeners by the ten thousand: a set would take 200 bytes more
+        self._fired: set[str] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         board.join(self, self._topics)
@@ -33,8 +33,22 @@ class Listener:
         """
         if not self._fired:
             await self._sleep(timeout_s)
-        fired, self._fired = self._fired, set()
-        return fired
+        fired, self._fired = self._fired, None
+        return fired or set()
+
+    def news(self) -> asyncio.Future[None]:
+        """`wait` without a timer and without frames, for those who wait by the ten thousand; not for `queue:` topics.
+
+        Done at the next hint, or now if there was one since `forget`, which is to be called after.
+        """
+        waiter = self._waiter = self._loop.create_future()
+        if self._fired:
+            waiter.set_result(None)
+        return waiter
+
+    def forget(self) -> None:
+        """Take the hints so far as heard."""
+        self._waiter = self._fired = None
 
     async def _sleep(self, timeout_s: float | None) -> None:
         waiter = self._waiter = self._loop.create_future()
@@ -48,6 +62,8 @@ class Listener:
 
     def fire(self, topic: str) -> None:
         """Called by the board, in the listener's loop."""
+        if self._fired is None:
+            self._fired = set()
         self._fired.add(topic)
         if self._waiter is not None:
             _wake(self._waiter)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 from ropeway.domain.lease import Assignment
 
-__all__ = ["Attempt", "Reason", "Session"]
+__all__ = ["Attempt", "Mail", "Reason", "Session"]
 
 
 class Reason(StrEnum):
@@ -40,20 +41,29 @@ class Session:
         self.overdue = 0
 
 
+class Mail(Protocol):
+    """Where an attempt's code reads what its job was sent."""
+
+    def close(self) -> None:
+        """Let go whoever waits for more."""
+        ...
+
+
 class Attempt:
     """One run of one job.
 
     `reason` is why it was asked to stop, None while it may go on. `closed` tells that its outcome is decided: nothing
-    that its code does later counts. Both are set in the loop and read from any thread.
+    that its code does later counts. Both are set in the loop and read from any thread. `mail` is made when it is read.
     """
 
-    __slots__ = ("assignment", "closed", "reason", "session")
+    __slots__ = ("assignment", "closed", "mail", "reason", "session")
 
     def __init__(self, assignment: Assignment, session: Session) -> None:
         self.assignment = assignment
         self.session = session
         self.reason: Reason | None = None
         self.closed = False
+        self.mail: Mail | None = None
 
     @property
     def lost(self) -> bool:

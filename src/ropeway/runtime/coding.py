@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
 
 import msgspec
 
+from ropeway.blobs.handle import File, Saved, restored_file
+
 __all__ = [
     "Codec",
     "Mode",
@@ -104,6 +106,8 @@ def schema_of(codecs: Mapping[str, Codec], mode: Mode) -> tuple[dict[str, dict[s
 
 def restore(kind: type, value: Any) -> Any:
     """A type that msgspec leaves to us: paths are strings in JSON."""
+    if kind is File:
+        return restored_file(value)
     if isinstance(kind, type) and issubclass(kind, PurePath):
         if not isinstance(value, str):
             raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
@@ -114,6 +118,8 @@ def restore(kind: type, value: Any) -> Any:
 def _schema_hook(kind: type) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, PurePath):
         return {"type": "string", "format": "path"}
+    if kind is File:
+        return {"type": "object", "properties": {"$file": {"type": "string"}}, "required": ["$file"]}
     raise NotImplementedError
 
 
@@ -121,6 +127,10 @@ def _simplify(value: Any) -> Any:
     """What msgspec does not know, as something that it does."""
     if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, File):
+        return value.as_json()
+    if isinstance(value, Saved):
+        return value.file.as_json()
     if "pydantic" in sys.modules:
         from ropeway.runtime import models
 

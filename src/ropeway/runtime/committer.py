@@ -27,15 +27,22 @@ COMMIT_BATCH = 512  # past this a batch costs no less a job, and those in it wai
 class Committer:
     """The one place that commits. One call is in flight at a time; what ends meanwhile goes with the next.
 
-    `settled` is called when a batch is done with. `counts` holds how many attempts came to which state; those that lost
-    their lease are under `lost`.
+    `settled` is called when a batch is done with, and `ended` with each attempt that was its job's last. `counts` holds
+    how many attempts came to which state; those that lost their lease are under `lost`.
     """
 
-    def __init__(self, engine: Execution, jitter: Jitter, settled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Execution,
+        jitter: Jitter,
+        settled: Callable[[], None],
+        ended: Callable[[Attempt], None] = lambda _: None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._engine = engine
         self._jitter = jitter
         self._settled = settled
+        self._ended = ended
         self._waiting: list[tuple[Attempt, Outcome]] = []
         self._flying = 0
         self._wake = Wake()
@@ -96,6 +103,8 @@ class Committer:
     def _settle(self, attempt: Attempt, answer: State | LeaseLost | None) -> None:
         self.counts[answer.value if isinstance(answer, State) else "lost"] += 1
         attempt.forget()
+        if isinstance(answer, State) and answer.terminal:
+            self._ended(attempt)
 
     async def _isolate(self, batch: list[tuple[Attempt, Outcome]], error: Exception) -> None:
         """An outcome that the engine cannot take must not hold up the others: each goes alone, and it fails."""

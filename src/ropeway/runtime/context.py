@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
+from ropeway.runtime.artifacts import Artifacts, Content, Saving
 from ropeway.runtime.attempt import Attempt
 from ropeway.runtime.feed import Feed
+from ropeway.runtime.mailbox import InputStream, PostOffice
 
 __all__ = ["Context", "Level", "Steps"]
 
@@ -29,12 +31,14 @@ class Context:
     A task gets one by a parameter named `ctx`, or annotated `Context`.
     """
 
-    __slots__ = ("_attempt", "_feed", "_steps")
+    __slots__ = ("_artifacts", "_attempt", "_feed", "_post", "_steps")
 
-    def __init__(self, attempt: Attempt, feed: Feed, steps: Steps) -> None:
+    def __init__(self, attempt: Attempt, feed: Feed, steps: Steps, post: PostOffice, artifacts: Artifacts) -> None:
         self._attempt = attempt
         self._feed = feed
         self._steps = steps
+        self._post = post
+        self._artifacts = artifacts
 
     @property
     def job_id(self) -> str:
@@ -57,6 +61,11 @@ class Context:
     @property
     def task(self) -> str:
         return self._attempt.assignment.task
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that this attempt may run in all; None when nobody set a limit."""
+        return self._attempt.assignment.options.timeout_s
 
     @property
     def cancelled(self) -> bool:
@@ -97,9 +106,37 @@ class Context:
         """
         self._feed.emit(item)
 
+    def artifact(self, name: str, content: Content, content_type: str | None = None) -> Saving:
+        """Keep a file that belongs to the job, and tell of it by an `artifact` event once it is kept.
+
+            plot = await ctx.artifact("plot.png", png, "image/png")       # in a blocking task without `await`
+
+        `content` is a Path, bytes, or an iterator of bytes, blocking or not. What is not awaited is kept by the time
+        the job succeeds. It goes when the job does. Raises FilesNotKept on a worker without a store, InvalidRequest,
+        StorageFull, FilesUnavailable.
+        """
+        self._feed.check_open()
+        return self._artifacts.save(self._attempt, self._feed, name, content, content_type)
+
     def usage(self, **amounts: Any) -> None:
         """Add to what the attempt has used: `ctx.usage(input_tokens=812, output_tokens=64)`. Numbers add up."""
         self._feed.usage(amounts)
+
+    def inputs(self) -> InputStream:
+        """What is sent up to the job while it runs, as it comes: `async for turn in ctx.inputs()`.
+
+        In blocking code a plain `for`. It has no end of its own: leave it by `break`, or with the attempt. Each input
+        is given once in an attempt; the next attempt is given all of them again, from the first.
+        """
+        return InputStream(self._post.mailbox(self._attempt))
+
+    async def input(self, timeout_s: float | None = None) -> Any:
+        """The next input, when it is there. Raises TimeoutError when none comes within `timeout_s` seconds."""
+        return await self._post.mailbox(self._attempt).take(timeout_s)
+
+    def wait_input(self, timeout_s: float | None = None) -> Any:
+        """As `input`, for blocking code: it waits in its thread."""
+        return self._post.mailbox(self._attempt).take_blocking(timeout_s)
 
     async def to_thread(self, step: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking step on the worker's threads and await what it returns, or raises.

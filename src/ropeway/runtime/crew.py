@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ropeway.blobs import Files
+from ropeway.blobs.sweep import Sweep
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes
@@ -17,16 +19,19 @@ from ropeway.engines.base import Engine, EngineBroken
 from ropeway.runtime.attempt import Attempt, Reason
 from ropeway.runtime.committer import Committer
 from ropeway.runtime.executor import Executor, Run, Work
+from ropeway.runtime.filing import Filing
 from ropeway.runtime.inbox import Inbox, Wake
 from ropeway.runtime.isolation import ThreadPool
 from ropeway.runtime.keeper import BEATS_PER_TTL, Keeper
+from ropeway.runtime.mailbox import PostOffice
 from ropeway.runtime.options import Snapshot, WorkerOptions
 from ropeway.runtime.patience import Jitter, Patience
 from ropeway.runtime.poller import Poller
-from ropeway.runtime.registry import App
+from ropeway.runtime.registry import App, is_own
 from ropeway.runtime.resources import OpenResources, ResourceFailed
 from ropeway.runtime.sessions import Sessions
 from ropeway.runtime.slots import Lane, Room, groups_of, lanes_of
+from ropeway.runtime.sweeping import Sweeping
 from ropeway.runtime.upkeep import Upkeep
 from ropeway.runtime.watchdog import Watchdog
 from ropeway.runtime.writer import Writer
@@ -62,6 +67,7 @@ class Crew:
         random: RandomBytes,
         jitter: Jitter,
         broken: Callable[[ResourceFailed], None],
+        files: Files | None = None,
     ) -> None:
         self.state = "starting"
         self.news = Wake()
@@ -84,7 +90,8 @@ class Crew:
             random=random,
             jitter=jitter,
         )
-        self.committer = Committer(engine, jitter, self._settled)
+        self.post = PostOffice(engine, inbox)
+        self.committer = Committer(engine, jitter, self._settled, self._ended)
         self.writer = Writer(engine, inbox, clock, self._ask, jitter)
         loop_lane = Lane(options.concurrency)
         own_lanes = lanes_of(app.tasks.values())
@@ -98,6 +105,8 @@ class Crew:
             self.pool,
             self.writer,
             self.committer,
+            self.post,
+            Filing(files, self.committer, jitter),
             jitter=jitter,
             cancel_grace_s=options.cancel_grace_s,
             freed=self._freed,
@@ -114,7 +123,9 @@ class Crew:
         self.sessions.opened.append(lambda _: self.poller.refresh())
         self.keeper = Keeper(engine.renewer(), self.sessions, inbox, clock, options.session_ttl_ms)
         self.watchdog = Watchdog(self.poller, self.keeper, poll_s, clock)
-        self.upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock) if options.upkeep else None
+        upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock)
+        self.upkeep = upkeep if options.upkeep else None
+        self.sweeping = None if files is None else Sweeping(Sweep(files, engine), lambda: upkeep.leads)
 
     async def start(self) -> None:
         """Open what the served tasks need, tell the engine of them, and open a session. Raises ResourceFailed."""
@@ -139,6 +150,8 @@ class Crew:
         ]
         if self.upkeep is not None:
             parts.append(self.upkeep.run())
+            if self.sweeping is not None:
+                parts.append(self.sweeping.run())
         return parts
 
     @property
@@ -162,6 +175,7 @@ class Crew:
         await self.resources.close()
         await self.sessions.end()
         await self.keeper.gone()
+        await self.post.close()
         self.pool.close()
         self.state = "ended"
 
@@ -233,7 +247,7 @@ class Crew:
             session=session,
             name=self._name,
             queues=tuple(self._queues),
-            tasks=tuple(self._app.tasks),
+            tasks=tuple(card.name for card in self._app.cards),
             slots=self._slots(),
             running=len(self.executor.running),
             threads=self.pool.counts.alive,
@@ -245,7 +259,7 @@ class Crew:
 
     def _slots(self) -> int:
         """How many jobs it can run at once, by the kinds of tasks that there are."""
-        kinds = {task.on_loop for task in self._app.tasks.values()}
+        kinds = {task.on_loop for name, task in self._app.tasks.items() if not is_own(name)}
         return (self._options.concurrency if True in kinds else 0) + (self.pool.limit if False in kinds else 0)
 
     def _visible_state(self) -> str:
@@ -258,6 +272,10 @@ class Crew:
     def _freed(self) -> None:
         self.poller.poke()
         self.news.set()
+
+    def _ended(self, attempt: Attempt) -> None:
+        if attempt.mail is not None:
+            self.post.clear(attempt)
 
     def _settled(self) -> None:
         self.sessions.settled()

@@ -9,14 +9,20 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
+from ropeway.blobs.handle import attached
 from ropeway.domain.lease import Assignment, Outcome
 from ropeway.runtime.attempt import Attempt, Reason, Session
 from ropeway.runtime.coding import encode_output
 from ropeway.runtime.committer import Committer
 from ropeway.runtime.context import Context
 from ropeway.runtime.feed import Feed
+from ropeway.runtime.filing import Filing
+from ropeway.runtime.intake import Brought
 from ropeway.runtime.isolation import ThreadPool
 from ropeway.runtime.judge import judge_failure, judge_unknown_task
+from ropeway.runtime.mailbox import PostOffice
 from ropeway.runtime.patience import Jitter
 from ropeway.runtime.resources import OpenResources, ResourceFailed
 from ropeway.runtime.slots import Lane
@@ -45,11 +51,12 @@ class Work:
 class Run(Attempt):
     """An attempt with what runs it."""
 
-    __slots__ = ("feed", "handle", "started", "timer", "work")
+    __slots__ = ("brought", "feed", "handle", "started", "timer", "work")
 
     def __init__(self, assignment: Assignment, session: Session, work: Work) -> None:
         super().__init__(assignment, session)
         self.work = work
+        self.brought: Brought | None = None
         self.feed: Feed | None = None
         self.handle: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -74,6 +81,8 @@ class Executor:
         pool: ThreadPool,
         writer: Writer,
         committer: Committer,
+        post: PostOffice,
+        filing: Filing,
         *,
         jitter: Jitter,
         cancel_grace_s: float,
@@ -88,6 +97,8 @@ class Executor:
         self._pool = pool
         self._writer = writer
         self._committer = committer
+        self._post = post
+        self._filing = filing
         self._jitter = jitter
         self._freed = freed
         self._broken = broken
@@ -122,6 +133,8 @@ class Executor:
             return
         if attempt.feed is not None:
             attempt.feed.release_waiting()
+        if attempt.mail is not None:
+            attempt.mail.close()
         if attempt.timer is not None:
             attempt.timer.cancel()
         grace_s = self.cancel_grace_s if grace_s is None else grace_s
@@ -147,7 +160,27 @@ class Executor:
             run.timer = self._loop.call_later(timeout_s, self.ask, run, Reason.timeout)
         if task.streams or task.context_name is not None:
             run.feed = self._writer.feed(run)
-        if task.on_loop:
+        if self._filing.intake.wants(run.assignment):
+            run.handle = self._loop.create_task(self._bring_and_begin(run))
+        else:
+            self._begin(run)
+
+    async def _bring_and_begin(self, run: Run) -> None:
+        """For a job whose input has files."""
+        task = run.work.task
+        try:
+            run.brought = await self._filing.intake.bring(task, run.assignment, lambda: run.reason is not None)
+        except (Exception, asyncio.CancelledError) as error:
+            if task.on_loop:
+                self._over(run, self._judge(run, error))
+            else:
+                self._returned(run, error)
+        else:
+            run.handle = None
+            self._begin(run)
+
+    def _begin(self, run: Run) -> None:
+        if run.work.task.on_loop:
             job_id = run.assignment.lease.job_id
             run.handle = asyncio.Task(self._run(run), loop=self._loop, name=job_id, **_EAGER)
         else:
@@ -170,6 +203,8 @@ class Executor:
         ended: str | BaseException | None
         try:
             ended = await self._call(run, self._resolve(run))
+            if self._filing.artifacts.saves(run):
+                await self._filing.artifacts.settled(run)
         except GeneratorExit:  # the loop itself is gone
             raise
         except BaseException as error:
@@ -193,11 +228,15 @@ class Executor:
             raise asyncio.CancelledError(run.reason)
         work = run.work
         task = work.task
-        arguments = task.input.decode(run.assignment.input)
+        if run.brought is None:
+            arguments = task.input.decode(run.assignment.input)
+        else:
+            with attached(run.brought):
+                arguments = task.input.decode_with(run.assignment.input, run.brought.values)
         if work.given:
             arguments.update(work.given)
         if task.context_name is not None and run.feed is not None:
-            arguments[task.context_name] = Context(run, run.feed, self._pool)
+            arguments[task.context_name] = Context(run, run.feed, self._pool, self._post, self._filing.artifacts)
         return arguments
 
     async def _call(self, run: Run, arguments: dict[str, Any]) -> str | None:
@@ -247,6 +286,9 @@ class Executor:
     def _over(self, run: Run, outcome: Outcome) -> None:
         """Its code has ended: its room is free."""
         self.running.discard(run)
+        if run.mail is not None:
+            run.mail.close()
+        self._filing.over(run, run.brought)
         for lane in run.work.lanes:
             lane.used -= 1
         if not run.closed:
@@ -259,7 +301,10 @@ class Executor:
             run.timer.cancel()
         if run.feed is None:
             run.closed = True
-            self._committer.add(run, outcome)
+            self._filing.outputs.add(run, outcome)
         else:
-            run.feed.finish(functools.partial(self._committer.add, run, outcome))
+            used = run.feed.used
+            if used is not None:
+                outcome = msgspec.structs.replace(outcome, usage=used)
+            run.feed.finish(functools.partial(self._filing.outputs.add, run, outcome))
             run.closed = True

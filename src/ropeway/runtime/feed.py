@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ropeway.domain.clock import Clock
-from ropeway.domain.event import LOG, OUTPUT_DELTA, PROGRESS, USAGE
+from ropeway.domain.event import ARTIFACT, LOG, OUTPUT_DELTA, PROGRESS, USAGE
 from ropeway.domain.lease import Append
 from ropeway.runtime.attempt import Attempt
 from ropeway.runtime.coding import encode, encode_output
@@ -24,6 +24,7 @@ __all__ = ["BOUND_ITEMS", "MERGE_ITEMS", "Feed", "Outlet"]
 
 MERGE_ITEMS = 32  # strings in one event at most: http-api.md, "a writer coalesces deltas"
 BOUND_ITEMS = 256  # output items that may be unsaved; whoever makes more waits for the engine
+APPEND_CHARS = 65_536  # of drafts in one append, or one draft that is larger: it is read back whole, in any page
 LOG_LIMIT = 8_192  # characters of one log line: a log event is a line, not a file
 
 
@@ -65,7 +66,7 @@ class Feed:
         self._pieces: list[str] = []  # every item of the output, as JSON
         self._text: list[str] = []  # the last of them: strings that no draft holds yet
         self._text_only = True
-        self._drafts: list[tuple[str, str]] = []
+        self._drafts: list[tuple[str, str, int]] = []  # type, data, and the items that are saved once this is
         self._queued = False
         self._flying = False
         self._flying_items = 0
@@ -83,7 +84,7 @@ class Feed:
         Raises OutputInvalid when JSON cannot carry it, CancelledError when the attempt has ended.
         """
         piece = encode_output(item)
-        self._check_open()
+        self.check_open()
         emitted = next(self._emitted)
         if self._outlet.inbox.here:
             self._add(piece, isinstance(item, str))
@@ -93,18 +94,23 @@ class Feed:
         self._outlet.inbox.post(self._add, piece, isinstance(item, str))
 
     def progress(self, data: Mapping[str, Any]) -> None:
-        self._check_open()
+        self.check_open()
         if self._progress is None:
             self._progress = Progress(self._outlet.inbox, self._outlet.clock, self._draft_progress)
         self._progress.report(encode(data))
 
     def log(self, message: str, level: str) -> None:
-        self._check_open()
+        self.check_open()
         self._in_loop(self._draft, LOG, encode({"level": level, "message": message[:LOG_LIMIT]}))
+
+    def artifact(self, data: Mapping[str, Any]) -> None:
+        """Tell of a file that is kept. Raises CancelledError when the attempt has ended."""
+        self.check_open()
+        self._in_loop(self._draft, ARTIFACT, encode(data))
 
     def usage(self, amounts: Mapping[str, Any]) -> None:
         """Add to what the attempt has used so far; what is no number replaces what was said before."""
-        self._check_open()
+        self.check_open()
         encode(amounts)  # refused here, in the caller's own stack
         self._in_loop(self._use, amounts)
 
@@ -116,6 +122,11 @@ class Feed:
         if not self._pieces:
             return None
         return f'"{_joined(self._pieces)}"' if self._text_only else f"[{','.join(self._pieces)}]"
+
+    @property
+    def used(self) -> str | None:
+        """What the attempt has used in all, as JSON; None when it told nothing."""
+        return encode(self._totals) if self._totals else None
 
     @property
     def full(self) -> bool:
@@ -139,13 +150,14 @@ class Feed:
     # -- what the writer calls
 
     def take(self) -> Append:
-        """Everything that waits, as one append."""
+        """What waits, as one append: everything, if that is not too much at once."""
         self._seal()
-        drafts, self._drafts = tuple(self._drafts), []
-        self._queued = False
+        count = _fitting(self._drafts)
+        taken, self._drafts = self._drafts[:count], self._drafts[count:]
+        self._queued = bool(self._drafts)
         self._flying = True
-        self._flying_items = len(self._pieces)
-        return Append(self.attempt.assignment.lease, self._next_seq, drafts)
+        self._flying_items = taken[-1][2] if taken else len(self._pieces)
+        return Append(self.attempt.assignment.lease, self._next_seq, tuple(draft[:2] for draft in taken))
 
     def saved(self, next_seq: int) -> None:
         """The engine has what was taken."""
@@ -179,15 +191,17 @@ class Feed:
         else:
             self._seal()
             self._text_only = False
-            self._drafts.append((OUTPUT_DELTA, f'{{"index":{len(self._pieces)},"delta":{piece}}}'))
+            index = len(self._pieces)
             self._pieces.append(piece)
+            self._drafts.append((OUTPUT_DELTA, f'{{"index":{index},"delta":{piece}}}', index + 1))
         self._enqueue()
 
     def _seal(self) -> None:
         """Make one draft of the strings that wait. Its index is that of the first."""
         if self._text:
             index = len(self._pieces) - len(self._text)
-            self._drafts.append((OUTPUT_DELTA, f'{{"index":{index},"delta":"{_joined(self._text)}"}}'))
+            data = f'{{"index":{index},"delta":"{_joined(self._text)}"}}'
+            self._drafts.append((OUTPUT_DELTA, data, len(self._pieces)))
             self._text = []
 
     def _use(self, amounts: Mapping[str, Any]) -> None:
@@ -204,7 +218,7 @@ class Feed:
         if self.attempt.closed:
             return
         self._seal()
-        self._drafts.append((type_, data))
+        self._drafts.append((type_, data, len(self._pieces)))
         self._enqueue()
 
     def _enqueue(self) -> None:
@@ -242,13 +256,23 @@ class Feed:
         gate.acquire()
         self._outlet.inbox.post(self._when_room, gate.release)
         gate.acquire()
-        self._check_open()
+        self.check_open()
         if self.attempt.reason is not None:
             raise asyncio.CancelledError(self.attempt.reason)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
         if self.attempt.closed:
             raise asyncio.CancelledError("the attempt has ended: nothing more can be told of it")
+
+
+def _fitting(drafts: list[tuple[str, str, int]]) -> int:
+    """How many of them go in one append."""
+    size = 0
+    for count, (_, data, _) in enumerate(drafts):
+        size += len(data)
+        if count and size > APPEND_CHARS:
+            return count
+    return len(drafts)
 
 
 def _joined(pieces: list[str]) -> str:

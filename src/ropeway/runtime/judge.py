@@ -22,7 +22,8 @@ FRAMES = 20  # of a traceback: what is deeper is seldom the cause
 TRACEBACK_LIMIT = 8_192  # characters; it is stored with the job and sent to whoever asks
 MESSAGE_LIMIT = 4_096
 
-_HERE = str(Path(__file__).parent)
+_ROOT = Path(__file__).parent.parent
+_OURS = (str(_ROOT / "runtime"), str(_ROOT / "operations"))
 
 
 def judge_unknown_task(assignment: Assignment) -> Outcome:
@@ -114,7 +115,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _users(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
     return trace
 

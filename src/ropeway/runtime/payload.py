@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from ropeway.blobs.handle import File
 from ropeway.domain.errors import Fault
+from ropeway.domain.file import referred_in
 from ropeway.runtime.coding import Codec, PlainCodec, codec_for, encode, restore, schema_of
 from ropeway.runtime.faults import ModelFaults, invalid, pointer, reading_faults
 from ropeway.runtime.signature import EMPTY, Field
@@ -33,32 +35,90 @@ class Input:
             forbid_unknown_fields=True,
             kw_only=True,
         )
+        self._fields = {field.name: field for field in fields}
+        self._codecs = codecs
         self._decode = msgspec.json.Decoder(struct, dec_hook=restore).decode
         self.schema = _schema(fields, codecs)
 
     def decode(self, raw: str | bytes) -> dict[str, Any]:
         """The arguments, by name. Raises InputInvalid."""
-        try:
-            arguments = msgspec.structs.asdict(self._decode(raw))
-        except _REFUSALS as error:
-            raise invalid(self._task, reading_faults(error)) from None
+        arguments = msgspec.structs.asdict(self._read(raw))
         if self._models:
             self._read_models(arguments)
         return arguments
 
+    def decode_with(self, raw: str | bytes, brought: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments, where some are brought from files: those members are not looked at. Raises InputInvalid."""
+        return self._decode_apart(raw, brought.keys()) | dict(brought)
+
+    def check(self, raw: str | bytes) -> None:
+        """Nothing, if this is an input; a file may stand for any of its members. Raises InputInvalid."""
+        apart = self.files_apart(raw)
+        if apart:
+            self._decode_apart(raw, apart.keys())
+        else:
+            self.decode(raw)
+
+    def files_apart(self, raw: str | bytes) -> dict[str, str]:
+        """The files that stand for members of another type than a file's, by the names of these."""
+        found = referred_in(raw)
+        return {name: id_ for name, id_ in found.items() if name in self._fields and self.type_of(name) is not File}
+
+    def type_of(self, name: str) -> Any:
+        """The annotation of a parameter."""
+        return self._fields[name].annotation
+
+    def read(self, name: str, content: bytes) -> Any:
+        """What a file's content is to a parameter: text, bytes, or what its JSON says. Raises InputInvalid."""
+        kind = self.type_of(name)
+        if kind is bytes:
+            return content
+        try:
+            return content.decode() if kind is str else self._codecs[name].decode(content)
+        except _REFUSALS as error:
+            raise invalid(self._task, _placed(name, error)) from None
+
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """The JSON of a call with these arguments. Raises InputInvalid."""
         arguments = dict(zip(self._positional, args, strict=False))
-        faults = self._misfits(args, kwargs, arguments)
-        if faults:
+        if (kwargs or len(args) > len(arguments)) and (faults := self._misfits(args, kwargs, arguments)):
             raise invalid(self._task, faults)
         arguments.update(kwargs)
         try:
             raw = encode(arguments)
         except (TypeError, ValueError, RecursionError) as error:
             raise invalid(self._task, self._unwritable(arguments, error)) from None
-        self.decode(raw)
+        self.check(raw) if '"$file"' in raw else self.decode(raw) if self._models else self._read(raw)
         return raw
+
+    def _decode_apart(self, raw: str | bytes, apart: Collection[str]) -> dict[str, Any]:
+        """All arguments but those, each by itself."""
+        try:
+            members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        except _REFUSALS as error:
+            raise invalid(self._task, reading_faults(error)) from None
+        faults = [Fault(pointer([name]), "unknown field") for name in members if name not in self._fields]
+        arguments: dict[str, Any] = {}
+        for name, field in self._fields.items():
+            if name in apart:
+                continue
+            if name not in members:
+                if field.default is EMPTY:
+                    faults.append(Fault("", f"missing required field '{name}'"))
+                continue
+            try:
+                arguments[name] = self._codecs[name].decode(bytes(members[name]))
+            except _REFUSALS as error:
+                faults += _placed(name, error)
+        if faults:
+            raise invalid(self._task, faults)
+        return arguments
+
+    def _read(self, raw: str | bytes) -> msgspec.Struct:
+        try:
+            return self._decode(raw)
+        except _REFUSALS as error:
+            raise invalid(self._task, reading_faults(error)) from None
 
     def _read_models(self, arguments: dict[str, Any]) -> None:
         faults: list[Fault] = []
@@ -91,6 +151,11 @@ class Input:
             except (TypeError, ValueError, RecursionError) as own:
                 faults.append(Fault(pointer([name]), str(own).encode("utf-8", "replace").decode()))
         return faults or [Fault("", str(error))]
+
+
+def _placed(name: str, error: Exception) -> list[Fault]:
+    """What is wrong with one member, told from the whole input."""
+    return [Fault(pointer([name]) + fault.pointer, fault.detail) for fault in reading_faults(error)]
 
 
 def _codec(task: str, field: Field) -> Codec:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from ropeway.domain.job import JobOptions, check_name
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
-from ropeway.domain.worker import TaskCard
+from ropeway.domain.worker import ModelCard, TaskCard
+from ropeway.runtime.modelling import check_models
 from ropeway.runtime.resources import Resource
 from ropeway.runtime.signature import Kind, read_signature, resource_names
 from ropeway.runtime.task import Task
 
-__all__ = ["App", "TaskDecorator", "TaskSettings"]
+__all__ = ["App", "TaskDecorator", "TaskSettings", "is_own"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OWN = "ropeway."
 _RUNS_ON_LOOP = {"loop": True, "thread": False}
 
 
@@ -34,6 +36,7 @@ class TaskSettings(TypedDict, total=False):
     priority: low, normal or high. cost: what a job weighs in fair sharing between tenants.
     concurrency: attempts of this task that one worker runs at once; see `runtime.slots` for the queue it needs.
     run: `loop` or `thread`, as the function itself says: `async def` runs on the loop, `def` on a thread.
+    models: what the task serves on the OpenAI routes, each id once in an application; see `domain.chat`.
     """
 
     name: str
@@ -48,6 +51,7 @@ class TaskSettings(TypedDict, total=False):
     cost: float
     concurrency: int | None
     run: Literal["loop", "thread"]
+    models: Sequence[ModelCard]
 
 
 class TaskDecorator:
@@ -83,6 +87,7 @@ class TaskDecorator:
             raise TypeError(f"a task has no setting '{min(unknown)}': {', '.join(TaskSettings.__annotations__)}")
         if fn is None:
             return TaskDecorator(self._app, cast(TaskSettings, {**self._settings, **settings}))
+        _refuse_own(self._settings.get("name", getattr(fn, "__name__", "")))
         return self._app.add(fn, self._settings, sys._getframe(1).f_locals)
 
 
@@ -113,13 +118,20 @@ class App:
 
     @property
     def cards(self) -> list[TaskCard]:
-        """The catalogue: what callers may know of each task."""
-        return [task.card for task in self._tasks.values()]
+        """The catalogue: what callers may know of each task. Ropeway's own are not for them to submit."""
+        return [task.card for name, task in self._tasks.items() if not is_own(name)]
 
     @property
     def queues(self) -> tuple[str, ...]:
         """The queues on which tasks are declared."""
         return tuple(dict.fromkeys(task.card.queue for task in self._tasks.values()))
+
+    def copy(self) -> App:
+        """Another application with the same tasks and resources; what is added to it is not in this one."""
+        other = App()
+        other._tasks.update(self._tasks)
+        other._resources.update(self._resources)
+        return other
 
     def resource(self, fn: F) -> F:
         """Declare something that a worker opens once, before its first job, and closes after its last.
@@ -144,6 +156,8 @@ class App:
         self._check_free(name)
         signature = read_signature(name, fn, self._resources, names)
         _check_run(name, signature.kind, settings.get("run"))
+        models = tuple(settings.get("models", ()))
+        check_models(name, signature, models, self.cards)
         task: Task[..., Any, Any] = Task(
             fn,
             signature,
@@ -152,6 +166,7 @@ class App:
             priority=_priority(name, settings.get("priority", Priority.normal)),
             options=_options(name, settings),
             concurrency=_at_least_one(name, "concurrency", settings.get("concurrency")),
+            models=models,
         )
         self._tasks[name] = task
         return task
@@ -160,6 +175,16 @@ class App:
         taken = "task" if name in self._tasks else "resource" if name in self._resources else None
         if taken is not None:
             raise ValueError(f"there is a {taken} '{name}' already: give this one another name")
+
+
+def is_own(task: str) -> bool:
+    """Whether a task of this name is Ropeway's own: nobody announces it, and nobody can submit to it."""
+    return task.startswith(_OWN)
+
+
+def _refuse_own(task: str) -> None:
+    if is_own(task):
+        raise ValueError(f"task '{task}': names that begin with '{_OWN}' are Ropeway's own")
 
 
 def _check_run(task: str, kind: Kind, run: str | None) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from ropeway.domain.job import JobOptions
 from ropeway.domain.rank import Priority
-from ropeway.domain.worker import TaskCard
+from ropeway.domain.worker import ModelCard, TaskCard
 from ropeway.runtime.coding import Codec, codec_for, schema_of
 from ropeway.runtime.payload import Input
 from ropeway.runtime.signature import Signature
@@ -38,6 +38,7 @@ class Task(Generic[P, C, R]):
         priority: Priority,
         options: JobOptions,
         concurrency: int | None,
+        models: tuple[ModelCard, ...] = (),
     ) -> None:
         self.fn = fn
         self.name = name
@@ -62,6 +63,7 @@ class Task(Generic[P, C, R]):
             doc=inspect.cleandoc(fn.__doc__ or ""),
             options=options,
             priority=priority,
+            models=models,
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
@@ -76,7 +78,7 @@ class Task(Generic[P, C, R]):
 
     def check(self, raw: str | bytes) -> None:
         """Nothing, when this JSON is an input of the task. Raises InputInvalid, with a JSON pointer for each fault."""
-        self.input.decode(raw)
+        self.input.check(raw)
 
     def decode_output(self, output: str) -> R:
         """What a job of this task came to, from its JSON. Raises msgspec.ValidationError when it is something else."""

@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ropeway.blobs import BlobStore
+from ropeway.blobs.connect import files_of
 from ropeway.domain.clock import Clock, SystemClock
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.engines.base import Engine
@@ -45,6 +47,7 @@ class Worker:
     Args:
         clock, random, jitter: where time, session ids and the spread of retries come from; tests give their own.
         link: to the supervisor that started this process, if one did.
+        blobs: the store of files, or its URL; None: beside the file of a SQLite engine, and with others no files.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Worker:
         random: RandomBytes = system_random,
         jitter: Jitter = random_module.random,
         link: SupervisorLink | None = None,
+        blobs: BlobStore | str | None = None,
     ) -> None:
         self._app = app
         self._engine = engine
@@ -65,6 +69,7 @@ class Worker:
         self._random = random
         self._jitter = jitter
         self._link = link
+        self._files = files_of(engine, blobs, clock=self._clock, random=random)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._crew: Crew | None = None
         self._lock = threading.Lock()
@@ -92,7 +97,14 @@ class Worker:
         if self._draining:
             self._asked.set()
         crew = self._crew = Crew(
-            self._app, self._engine, self._options, self._clock, self._random, self._jitter, self._fail
+            self._app,
+            self._engine,
+            self._options,
+            self._clock,
+            self._random,
+            self._jitter,
+            self._fail,
+            self._files,
         )
         self._connect(crew)
         try:
@@ -218,7 +230,12 @@ class Worker:
 
 
 async def run_worker(
-    app: App, engine: Engine, options: WorkerOptions | None = None, *, link: SupervisorLink | None = None
+    app: App,
+    engine: Engine,
+    options: WorkerOptions | None = None,
+    *,
+    link: SupervisorLink | None = None,
+    blobs: BlobStore | str | None = None,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT drains it; a second one ends it now, a third is the system's own.
 
@@ -228,7 +245,7 @@ async def run_worker(
     A worker that has gone deaf ends the process: SystemExit with code 70, and without that exit if need be.
     """
     options = options or WorkerOptions()
-    worker = Worker(app, engine, options, link=link)
+    worker = Worker(app, engine, options, link=link, blobs=blobs)
     worker.failed.append(lambda error: _make_sure(error, options.grace_s + LAST_RESORT_S))
     with _signals(worker, supervised=link is not None):
         try:

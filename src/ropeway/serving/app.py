@@ -10,62 +10,63 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from starlette.requests import Request
-from starlette.routing import Route as PathRoute
-from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from ropeway.domain.caller import Caller
+from ropeway.blobs import BlobStore
+from ropeway.blobs.connect import files_of
+from ropeway.domain.caller import Scope as Right
 from ropeway.domain.clock import Clock, SystemClock
 from ropeway.domain.errors import (
-    EngineUnavailable,
-    InvalidRequest,
-    PayloadTooLarge,
-    QueueFull,
+    Forbidden,
     RopewayError,
-    TooManyQueued,
+    Unauthenticated,
 )
+from ropeway.domain.file import BlobMissing
 from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.engines.base import Engine, EngineBroken
 from ropeway.serving.about import AboutRoutes
+from ropeway.serving.alarms import Alarms
 from ropeway.serving.callers import CALLER
 from ropeway.serving.catalogue import Catalogue, Check
+from ropeway.serving.cors import Cors
 from ropeway.serving.deadlines import Deadlines
+from ropeway.serving.deliveries import DeliveryRoutes
+from ropeway.serving.door import NOBODY, Door, challenge, require
 from ropeway.serving.feed import Feeds
+from ropeway.serving.files import FileRoutes
 from ropeway.serving.fleet import FleetRoutes
 from ropeway.serving.guard import Guard
 from ropeway.serving.jobs import JobRoutes
+from ropeway.serving.keys import KeyRoutes
 from ropeway.serving.lifecycle import FeedRoutes
+from ropeway.serving.openai import OpenAI
 from ropeway.serving.options import GatewayOptions
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import (
     MethodNotAllowed,
-    NotFound,
+    RangeNotSatisfiable,
     RequestTimeout,
-    TooManyStreams,
     problem_of,
     problem_reply,
 )
 from ropeway.serving.rates import Rates
-from ropeway.serving.replies import Receive, Reply, Scope, Send
+from ropeway.serving.refusals import refused
+from ropeway.serving.replies import Receive, Reply, Scope, Send, telling
 from ropeway.serving.requests import ClientGone, header_map
-from ropeway.serving.routes import ROUTES, Route
+from ropeway.serving.rounds import Rounds
+from ropeway.serving.router import OPEN_PATHS, REPLY, path_in, router_of
 from ropeway.serving.submit import Submit
 from ropeway.serving.watches import Watches
+from ropeway.serving.websocket.handshake import Sockets
+from ropeway.serving.websocket.routes import SocketRoutes
 
 __all__ = ["Gateway"]
 
-Handler = Callable[[Request], Awaitable[ASGIApp]]
-
 SUBMIT_PATH = "/v1/jobs"
-REPLY = "ropeway.reply"  # where the router leaves the answer that it found
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})  # balancers ask by address, and the answers tell nothing
-
-_AGAIN_S = ((EngineUnavailable, 1.0), (TooManyStreams, 5.0))  # told when nothing better is known
 
 _log = logging.getLogger("ropeway.serving")
 
@@ -79,6 +80,7 @@ class Gateway:
         checks: by task name, what an input must pass besides the announced schema: an application in the same process
             hands over its tasks' own type checks.
         tenant: who owns the jobs that come in here.
+        blobs: the store of files, or its URL; None: beside the file of a SQLite engine, and with others no files.
 
     `broken` is the engine's fault after which it must be opened anew, None as long as there is none; whoever runs the
     gateway's process should end it then, and `when_broken` is called to have it so.
@@ -92,30 +94,48 @@ class Gateway:
         *,
         owns_engine: bool = False,
         tenant: str = DEFAULT_TENANT,
+        blobs: BlobStore | str | None = None,
         clock: Clock | None = None,
         random: RandomBytes = system_random,
     ) -> None:
         clock = clock or SystemClock()
         self.options = options or GatewayOptions()
         self._engine = engine
-        self._watches = Watches(engine, self.options.max_streams)
+        self._door = Door(engine, clock, random, tenant=tenant, requires_key=self.options.requires_key)
+        self._watches = Watches(engine, self.options.max_streams, self._door.stays, Alarms(self.options.tick_s))
         self._rates = Rates(engine, clock)
         self._feeds = Feeds(engine, clock)
-        self._caller = Caller(tenant)
         self._guard = Guard(self.options)
+        self._cors = Cors(self.options.allowed_origins)
         parts = Parts(
             engine=engine,
             options=self.options,
             catalogue=Catalogue(engine, clock, self.options.catalogue_ttl_s, checks or {}),
             rates=self._rates,
             watches=self._watches,
+            rounds=Rounds(engine),
             deadlines=Deadlines(),
             clock=clock,
             random=random,
             noticed=self._notice,
+            door=self._door,
+            files=files_of(engine, blobs, clock=clock, random=random),
         )
         self._submit = Submit(parts)
-        self._router = _router((JobRoutes(parts), FeedRoutes(parts, self._feeds), FleetRoutes(parts), AboutRoutes()))
+        self._sockets = Sockets(parts, self._guard, self._submit)
+        self._openai = OpenAI(parts)
+        rooms = (
+            *self._openai.rooms,
+            JobRoutes(parts, self._openai.calls),
+            DeliveryRoutes(parts),
+            FileRoutes(parts),
+            FeedRoutes(parts, self._feeds),
+            FleetRoutes(parts),
+            KeyRoutes(parts),
+            AboutRoutes(),
+            SocketRoutes(parts),
+        )
+        self._router = router_of(rooms, passed_by=("submit_job",))
         self.broken: EngineBroken | None = None
         self.when_broken: Callable[[], None] | None = None
         self._must_open = owns_engine
@@ -129,17 +149,18 @@ class Gateway:
             await self._serve(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
-        else:  # no WebSocket yet: refuse the handshake
-            await send({"type": "websocket.close", "code": 1002})
+        else:
+            await self._serve_socket(scope, receive, send)
 
     # -- a life
 
     async def start(self) -> None:
-        """Open the engine, when it is ours to open."""
+        """Open the engine, when it is ours to open, and begin what a gateway does without being asked."""
         async with self._opening:
             if self._must_open:
                 await self._engine.open()
                 self._must_open = False
+            self._openai.start()
 
     async def drain(self, grace_s: float = 10.0) -> bool:
         """Take no new work, ask streams to come back elsewhere, and finish what is being answered.
@@ -159,6 +180,8 @@ class Gateway:
     async def stop(self) -> None:
         """Drain, and shut the engine, when it is ours."""
         await self.drain()
+        await self._openai.close()
+        self._door.close()
         self._rates.close()
         self._feeds.close()
         if self._owns_engine and not self._must_open:
@@ -194,31 +217,47 @@ class Gateway:
         self._active += 1
         try:
             reply = await self._reply(scope, receive, send)
-            await reply(scope, receive, send)
+            await reply(scope, receive, telling(scope, send))
         except ClientGone:
             pass
         except RopewayError as error:
             self._notice(error)
-            await self._refusal(error, scope)(scope, receive, send)
+            await self.refusal(error, scope)(scope, receive, telling(scope, send))
         except Exception as error:
             problem = problem_of(error)
             _log.exception("%s: %s %s failed", problem.instance, scope["method"], scope["path"])
-            await problem_reply(problem)(scope, receive, send)
+            await problem_reply(problem)(scope, receive, telling(scope, send))
         finally:
-            self._active -= 1
-            if not self._active and self._watches.draining:
-                self._idle.set()
+            self._done()
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._active += 1
+        try:
+            if self._must_open:
+                await self.start()
+            await self._sockets(scope, receive, send)
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        self._active -= 1
+        if not self._active and self._watches.draining:
+            self._idle.set()
 
     async def _reply(self, scope: Scope, receive: Receive, send: Send) -> ASGIApp:
         """The answer, not yet sent: a stream may go on for hours, and every frame below it would stay in memory."""
         headers = header_map(scope)
-        path = _path_in(scope)
+        path = path_in(scope)
         if path not in PROBES:
             self._guard.check(headers)
+        preflight = self._cors.welcome(scope, headers)
+        if preflight is not None:
+            return preflight
         if self._must_open:
             await self.start()
-        scope[CALLER] = self._caller
+        caller = scope[CALLER] = NOBODY if path in OPEN_PATHS else await self._door.admit(scope, headers)
         if path == SUBMIT_PATH and scope["method"] == "POST":
+            require(caller, Right.write)
             return await self._submit(scope, receive, headers)
         await self._router(scope, receive, send)
         reply: ASGIApp = scope[REPLY]
@@ -226,81 +265,28 @@ class Gateway:
 
     def _notice(self, error: RopewayError) -> None:
         """An engine that must be opened anew ends the process that it is in, once what is being answered is."""
+        if isinstance(error, BlobMissing):
+            _log.error("%s", error)
         if isinstance(error, EngineBroken) and self.broken is None:
             self.broken = error
             _log.critical("this gateway must start again: %s", error)
             if self.when_broken is not None:
                 self.when_broken()
 
-    def _refusal(self, error: RopewayError, scope: Scope) -> Reply:
+    def refusal(self, error: RopewayError, scope: Scope) -> Reply:
         """The error as an answer, with when to try again where there is a point in that."""
-        detail = None
-        after_s = error.retry_after_s
-        if isinstance(error, QueueFull | TooManyQueued):
-            after_s = self._rates.retry_after_s(error.queue, error.depth)
-            detail = f"{error.detail} (about {after_s:.0f} s)"
-        elif after_s is None:
-            after_s = next((wait_s for kind, wait_s in _AGAIN_S if isinstance(error, kind)), None)
-        return problem_reply(problem_of(error, detail), _refusal_headers(error, scope), after_s)
-
-
-class _Path:
-    """All methods of one path, as an ASGI application that leaves its answer in the scope."""
-
-    def __init__(self, routes: list[Route], handlers: Mapping[str, Handler]) -> None:
-        self._routes = {route.method: (route, handlers[route.operation]) for route in routes}
-        self._known = {route.method: {p.name for p in route.params if p.where == "query"} for route in routes}
-        self._has_head = "GET" in self._routes and not _streams(self._routes["GET"][0])
-        self._allowed = (*self._routes, *(("HEAD",) if self._has_head else ()))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" and self._has_head else scope["method"]
-        if method not in self._routes:
-            raise MethodNotAllowed(scope["method"], self._allowed)
-        request = Request(scope, receive)
-        self._check_query(method, request)
-        scope[REPLY] = await self._routes[method][1](request)
-
-    def _check_query(self, method: str, request: Request) -> None:
-        for name in request.query_params:
-            if name not in self._known[method]:
-                known = ", ".join(sorted(self._known[method])) or "none here"
-                raise InvalidRequest(f"unknown query parameter {name[:40]!r}; known: {known}", param=name[:40])
+        problem, after_s = refused(error, self._rates)
+        return problem_reply(problem, _refusal_headers(error, scope), after_s)
 
 
 def _refusal_headers(error: RopewayError, scope: Scope) -> list[tuple[bytes, bytes]]:
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", ", ".join(error.allowed).encode())]
-    leaves_body_unread = isinstance(error, RequestTimeout | PayloadTooLarge)
-    if leaves_body_unread and scope.get("http_version", "1.1").startswith("1"):
+    if isinstance(error, RangeNotSatisfiable):
+        return [(b"content-range", b"bytes */%d" % error.size)]
+    if isinstance(error, Unauthenticated | Forbidden):
+        return challenge(error)
+    # The rest of a body that is too large is thrown away (connection.py): its sender reads why. Not that of a slow one.
+    if isinstance(error, RequestTimeout) and scope.get("http_version", "1.1").startswith("1"):
         return [(b"connection", b"close")]
     return []
-
-
-def _streams(route: Route) -> bool:
-    return any(media == "text/event-stream" for answer in route.answers for media, _ in answer.content)
-
-
-def _router(rooms: tuple[Any, ...]) -> Router:
-    handlers = {name: getattr(room, name) for room in rooms for name in dir(room) if not name.startswith("_")}
-    handlers["submit_job"] = _not_here
-    by_path: dict[str, list[Route]] = {}
-    for route in ROUTES:
-        by_path.setdefault(route.path, []).append(route)
-    paths = [PathRoute(path, _Path(routes, handlers)) for path, routes in by_path.items()]
-    return Router(paths, redirect_slashes=False, default=_no_route)
-
-
-async def _not_here(request: Request) -> ASGIApp:
-    raise AssertionError("submits go past the router")
-
-
-async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
-    raise NotFound(f"there is nothing at {_path_in(scope)[:200]}; the routes are in /openapi.json")
-
-
-def _path_in(scope: Scope) -> str:
-    """The path below the mount point, which servers and frameworks either leave in `path` or take off."""
-    path: str = scope["path"]
-    base: str = scope.get("root_path", "")
-    return path.removeprefix(base) if base and path.startswith(base + "/") else path

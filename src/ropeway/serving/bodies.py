@@ -10,11 +10,13 @@ from starlette.requests import Request
 
 from ropeway.client.wire import JobRequest
 from ropeway.domain.errors import InvalidRequest
+from ropeway.serving.admission import body_limit
+from ropeway.serving.callers import caller_of
 from ropeway.serving.parts import Parts
 from ropeway.serving.requests import header_map, read_body, require_json
 from ropeway.serving.strict import check_depth, check_members, explain
 
-__all__ = ["CancelRequest", "Nothing", "decode_request", "read_json"]
+__all__ = ["CancelRequest", "Nothing", "decode_request", "misshapen", "read_json"]
 
 T = TypeVar("T")
 
@@ -41,15 +43,18 @@ def decode_request(body: bytes) -> JobRequest:
 
 
 async def read_json(request: Request, parts: Parts, kind: type[T]) -> T:
-    """A small body, which may be left out. Raises as `read_body` does, and InvalidRequest."""
+    """A small body; without one, all is left out that may be. Raises as `read_body` does, and InvalidRequest."""
     headers, options = header_map(request.scope), parts.options
     limit = parts.deadlines.limit(options.body_deadline_s)
-    body = await read_body(request.receive, headers, options.max_body_bytes, limit)
+    body = await read_body(
+        request.receive, headers, body_limit(caller_of(request.scope), options.max_body_bytes), limit
+    )
+    decode = msgspec.json.Decoder(kind).decode
     if not body.strip():
-        return kind()
+        return _decoded(decode, b"{}")
     require_json(headers)
     check_depth(body, options.max_depth)
-    value = _decoded(msgspec.json.Decoder(kind).decode, body)
+    value = _decoded(decode, body)
     check_members(body)
     return value
 
@@ -58,14 +63,14 @@ def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
     try:
         return decode(body)
     except msgspec.ValidationError as error:
-        raise _misshapen(error) from error
+        raise misshapen(error) from error
     except RecursionError as error:
         raise InvalidRequest("the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise explain(body, error) from error
 
 
-def _misshapen(error: msgspec.ValidationError) -> InvalidRequest:
+def misshapen(error: msgspec.ValidationError) -> InvalidRequest:
     """What msgspec says of a value of the wrong type, with the field that it says it of."""
     said, _, place = str(error).partition(" - at `")
     param = place.rstrip("`").removeprefix("$").lstrip(".") or None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from importlib.metadata import version
 
+import msgspec
 from starlette.requests import Request
 
 from ropeway.client.fleet import (
@@ -24,15 +25,18 @@ from ropeway.client.fleet import (
     worker_body,
 )
 from ropeway.client.wire import timestamp
+from ropeway.domain.caller import Scope
 from ropeway.domain.errors import JobNotFound, RopewayError
 from ropeway.domain.job import DEFAULT_TENANT, JobQuery, check_name
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueueChange, QueueStats
 from ropeway.serving.bodies import Nothing, read_json
-from ropeway.serving.callers import tenant_of
+from ropeway.serving.callers import caller_of, tenant_of
+from ropeway.serving.door import require
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import QueueNotFound
 from ropeway.serving.replies import Reply, json_reply
+from ropeway.serving.requests import parsed_flag
 
 __all__ = ["FleetRoutes"]
 
@@ -52,7 +56,7 @@ class FleetRoutes:
     # -- queues
 
     async def list_queues(self, request: Request) -> Reply:
-        return json_reply(QueueList([self._queue(stats) for stats in await self._stats(request)]))
+        return json_reply(QueueList([self._queue(tenant_of(request), stats) for stats in await self._stats(request)]))
 
     async def get_queue(self, request: Request) -> Reply:
         return json_reply(await self._queue_named(request, _queue_of(request)))
@@ -92,11 +96,15 @@ class FleetRoutes:
         found = next((stats for stats in await self._stats(request) if stats.queue == queue), None)
         if found is None:
             raise QueueNotFound(f"no queue '{queue}' has ever had a job or a policy")
-        return self._queue(found)
+        return self._queue(tenant_of(request), found)
 
-    def _queue(self, stats: QueueStats) -> QueueBody:
+    def _queue(self, tenant: str, stats: QueueStats) -> QueueBody:
         rates = self._parts.rates
-        return queue_body(stats, rates.known(stats.queue), rates.wait_s(stats.queue, stats.waiting))
+        body = queue_body(stats, rates.known(stats.queue), rates.wait_s(stats.queue, stats.waiting))
+        if body.policy is None:
+            return body
+        own = {name: weight for name, weight in body.policy.weights.items() if name == tenant}
+        return msgspec.structs.replace(body, policy=msgspec.structs.replace(body.policy, weights=own))
 
     async def _stats(self, request: Request) -> list[QueueStats]:
         return await self._parts.engine.stats(tenant_of(request))
@@ -117,7 +125,12 @@ class FleetRoutes:
     # -- figures
 
     async def get_stats(self, request: Request) -> Reply:
-        queues, workers = await self._stats(request), await self._parts.engine.workers()
+        caller = caller_of(request.scope)
+        is_all = parsed_flag("all", request.query_params.get("all"), False)
+        if is_all:
+            require(caller, Scope.metrics)
+        queues = await self._parts.engine.stats(None if is_all else caller.tenant)
+        workers = await self._parts.engine.workers()
         rates = [self._parts.rates.known(stats.queue) for stats in queues]
         known = [rate for rate in rates if rate is not None]
         oldest = [stats.oldest_queued_at_ms for stats in queues if stats.oldest_queued_at_ms is not None]
@@ -128,7 +141,7 @@ class FleetRoutes:
                 rate=sum(known) if known else None,
                 workers=len(workers),
                 slots=sum(worker.slots for worker in workers),
-                streams=len(self._parts.watches),
+                streams=len(self._parts.watches) if is_all else self._parts.door.stays.of_tenant(caller.tenant),
             )
         )
 
@@ -148,6 +161,7 @@ class FleetRoutes:
                     batch_lines=options.max_batch_lines,
                     depth=options.max_depth,
                     wait_s=options.max_wait_s,
+                    file_bytes=None if self._parts.files is None else options.max_file_bytes,
                 ),
             )
         )

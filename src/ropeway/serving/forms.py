@@ -10,17 +10,19 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
 
-from ropeway.client.wire import EventBody, JobBody, timestamp
+from ropeway.client.wire import JobBody, timestamp
 from ropeway.domain.event import Event
 from ropeway.serving import replies
 
 __all__ = ["NDJSON_FORM", "SSE_FORM", "Form", "envelope"]
 
 RETRY_MS = 1000
+_RETRY = b"retry: %d\n" % RETRY_MS
 
 _PLAIN_TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
@@ -47,16 +49,9 @@ class _Sse:
     heartbeat = b": hb\n"
 
     def event(self, type_: str, body: bytes, event_id: str | None, *, first: bool) -> bytes:
-        return b"".join(
-            (
-                b"retry: %d\n" % RETRY_MS if first else b"",
-                b"" if event_id is None else b"id: %s\n" % event_id.encode(),
-                b"event: %s\n" % type_.encode() if _PLAIN_TYPE.fullmatch(type_) else b"",
-                b"data: ",
-                _one_line(body),
-                b"\n\n",
-            )
-        )
+        retry = _RETRY if first else b""
+        id_ = b"" if event_id is None else b"id: %b\n" % event_id.encode()
+        return b"%b%b%bdata: %b\n\n" % (retry, id_, _type_line(type_), _one_line(body))
 
     def control(self, type_: str, data: dict[str, Any], *, first: bool) -> bytes:
         return self.event(type_, _encode(data), None, first=first)
@@ -78,10 +73,31 @@ NDJSON_FORM: Form = _Ndjson()
 
 
 def envelope(event: Event, job: JobBody | None = None) -> bytes:
-    """The event as JSON; a terminal one carries the final job, when given."""
-    data: Any = msgspec.Raw(event.data.encode()) if job is None else job
-    at = timestamp(event.at_ms)
-    return _encode(EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, at, data))
+    """The event as `EventBody` in JSON; a terminal one carries the final job, when given.
+
+    Put together by hand, three times as fast: it is done for every token of every reader.
+    """
+    epoch, seq = event.cursor
+    type_, job_id, at = _quoted(event.type), _quoted(event.job_id), _at(event.at_ms)
+    data = event.data.encode() if job is None else _encode(job)
+    return b'{"id":"%d-%d","seq":%d,"type":%b,"job_id":%b,"attempt":%d,"at":"%b","data":%b}' % (
+        epoch, seq, seq, type_, job_id, event.attempt, at, data
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)  # event types and job ids: those of the streams of the moment
+def _quoted(text: str) -> bytes:
+    return _encode(text)
+
+
+@lru_cache(maxsize=256)
+def _type_line(type_: str) -> bytes:
+    return b"event: %b\n" % type_.encode() if _PLAIN_TYPE.fullmatch(type_) else b""
+
+
+@lru_cache(maxsize=256)  # events of one append have one time
+def _at(at_ms: int) -> bytes:
+    return timestamp(at_ms).encode()
 
 
 def _one_line(body: bytes) -> bytes:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 
 import msgspec
 from starlette.requests import Request
 
+from ropeway.blobs.inputs import hold_input
 from ropeway.client.wire import JobList, job_body
-from ropeway.domain.errors import InvalidRequest, JobCancelled, JobError, JobLive, JobNotFound, RopewayError
-from ropeway.domain.job import Job, JobQuery
+from ropeway.domain.caller import Caller
+from ropeway.domain.errors import (
+    InputInvalid,
+    InvalidRequest,
+    JobCancelled,
+    JobError,
+    JobLive,
+    JobNotFound,
+    JobNotRetryable,
+    RopewayError,
+)
+from ropeway.domain.file import FilesNotKept
+from ropeway.domain.job import Job, JobQuery, Receipt, renewed
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import JobPage
+from ropeway.engines.inputs import Inputs
+from ropeway.serving.admission import admitted
 from ropeway.serving.bodies import CancelRequest, Nothing, read_json
-from ropeway.serving.callers import tenant_of
+from ropeway.serving.callers import caller_of, tenant_of
+from ropeway.serving.downloads import FileReply, output_reply
+from ropeway.serving.openai.calls import Calls
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, problem_of, problem_reply, recorded_problem
 from ropeway.serving.questions import after_of, base_of, changed_since, job_id_of, job_query, types_of
@@ -38,8 +55,10 @@ POLL_AGAIN_S = 2.0  # told with a result that is not there yet, when its time is
 class JobRoutes:
     """One method for each route."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, calls: Calls) -> None:
         self._parts = parts
+        self._inputs = Inputs(parts.engine)
+        self._calls = calls
 
     async def list_jobs(self, request: Request) -> Reply:
         page = await self._find(job_query(tenant_of(request), request.query_params))
@@ -57,7 +76,11 @@ class JobRoutes:
             return Reply(304, headers=[(b"etag", b'"%d"' % job.version)])
         return self._parts.job_reply(await self._parts.shown(job, base_of(request)), 200)
 
-    async def get_result(self, request: Request) -> Reply:
+    async def get_result(self, request: Request) -> FileReply | Reply:
+        if "as" in request.query_params:
+            return await self._calls.result(request)
+        if "hop" in request.query_params:
+            raise InvalidRequest("hop is a part of calls on the OpenAI routes, with `as`", param="hop")
         job = await self._waited(request, header_map(request.scope), has_ended)
         if not job.state.terminal:
             shown = await self._parts.shown(job, base_of(request))
@@ -67,7 +90,8 @@ class JobRoutes:
             return problem_reply(recorded_problem(job.id, _error_of(job)))
         if job.state is State.cancelled:
             return problem_reply(problem_of(JobCancelled(job.id, job.cancel_reason)))
-        return Reply(200, (job.output or "null").encode(), headers=[(b"etag", b'"%d"' % job.version)])
+        in_file = await output_reply(self._parts, job, header_map(request.scope))
+        return in_file or Reply(200, (job.output or "null").encode(), headers=[(b"etag", b'"%d"' % job.version)])
 
     async def get_events(self, request: Request) -> LogStream:
         headers = header_map(request.scope)
@@ -91,16 +115,30 @@ class JobRoutes:
         old_id = job_id_of(request)
         key = idempotency_key(header_map(request.scope))
         new_id = self._parts.new_id() if key is None else _repeatable_id(old_id, key)
-        (answer,) = await self._parts.engine.retry(tenant_of(request), [(old_id, new_id)])
-        if isinstance(answer, JobNotFound):
-            raise _no_job(old_id)
-        if isinstance(answer, RopewayError):
-            raise answer
+        answer = await self._again(caller_of(request.scope), old_id, new_id)
         shown = self._parts.submitted(answer.job, base_of(request), max(answer.depth - 1, 0))
         headers = [(b"location", f"{base_of(request)}/v1/jobs/{answer.job.id}".encode())]
         if answer.replayed:
             headers.append((b"idempotency-replayed", b"true"))
         return self._parts.job_reply(shown, 202, headers)
+
+    async def _again(self, caller: Caller, old_id: str, new_id: str) -> Receipt:
+        """A new job from an old one, within the caller's limits. Raises what a submit raises, JobNotRetryable."""
+        limits = caller.limits
+        if limits.tasks is None and limits.max_priority is None and limits.max_queued is None:
+            (answer,) = await self._parts.engine.retry(caller.tenant, [(old_id, new_id)])
+        else:
+            old = await self._parts.job(caller.tenant, old_id)
+            if not old.state.terminal:
+                raise JobNotRetryable(f"{old_id} is {old.state}; only a job that has ended can be retried")
+            (answer,) = await self._parts.engine.submit([admitted(caller, renewed(old, new_id))])
+        if isinstance(answer, JobNotFound):
+            raise _no_job(old_id)
+        if isinstance(answer, RopewayError):
+            raise answer
+        with contextlib.suppress(InputInvalid, FilesNotKept):  # its attempt will say what it misses
+            await hold_input(self._parts.files, caller.tenant, answer.job.id, answer.job.input)
+        return answer
 
     async def delete_job(self, request: Request) -> Reply:
         job_id = job_id_of(request)
@@ -111,6 +149,7 @@ class JobRoutes:
             raise _no_job(job_id)
         if answer is not None:
             raise answer
+        await self._inputs.drop(tenant_of(request), job_id)
         return Reply(204)
 
     async def _stop(self, request: Request, job_id: str) -> None:
@@ -118,7 +157,12 @@ class JobRoutes:
         job = await self._cancel(tenant_of(request), job_id, "deleted")
         if not job.state.terminal:
             job = await until(
-                self._parts, request.receive, tenant_of(request), job_id, self._parts.options.force_wait_s, has_ended
+                self._parts,
+                request.receive,
+                caller_of(request.scope),
+                job_id,
+                self._parts.options.force_wait_s,
+                has_ended,
             )
         if not job.state.terminal:
             raise JobLive(f"{job_id} was asked to stop and still runs; delete it when it has")
@@ -138,7 +182,7 @@ class JobRoutes:
             wait_s = parsed_wait_s(asked, options.max_wait_s)
         if not wait_s or self._parts.watches.draining:
             return await self._parts.job(tenant_of(request), job_id)
-        return await until(self._parts, request.receive, tenant_of(request), job_id, wait_s, enough)
+        return await until(self._parts, request.receive, caller_of(request.scope), job_id, wait_s, enough)
 
     async def _find(self, query: JobQuery) -> JobPage:
         try:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from ropeway.client.wire import JobRequest
 from ropeway.serving.problems import PROBLEM, Problem
 from ropeway.serving.routes import ROUTES, Answer, Param, Route
 
@@ -25,15 +24,23 @@ _TAGS = {
     "jobs": "Submit, follow, fetch, cancel.",
     "queues": "Named lines with a policy.",
     "tasks": "What may be submitted.",
+    "keys": "Who may do what, and how much.",
     "fleet": "Workers and figures.",
+    "files": "Bytes too large for a job's own row.",
+    "openai": "For OpenAI's SDKs: views of jobs.",
     "health": "For balancers and supervisors.",
     "about": "This interface.",
 }
 
+_KEY = {"type": "http", "scheme": "bearer", "description": "`rw_…`. As long as no key was made, none is asked for."}
+
 _HEADERS = {
-    "Location": "Where the job is.",
-    "ETag": "The job's version.",
+    "Location": "Where what was made is.",
+    "ETag": "The version of what is answered.",
+    "Content-Range": "Which bytes these are.",
     "Retry-After": "Seconds until it is worth asking again.",
+    "X-Job-Id": "The job that the call is.",
+    "Server-Timing": "How long it waited and ran, in milliseconds.",
     "Idempotency-Replayed": "`true` when the key gave an earlier job back.",
 }
 
@@ -47,14 +54,15 @@ def build_document(base: str = "") -> dict[str, Any]:
     schema_of = dict(zip(map(id, kinds), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
+        paths.setdefault(route.path.replace(":path}", "}"), {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Ropeway", "version": version("ropeway"), "description": _ABOUT},
         "servers": [{"url": base or "/"}],
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"key": _KEY}},
+        "security": [{}, {"key": []}],
     }
 
 
@@ -67,11 +75,13 @@ def _kinds() -> list[Any]:
 
 def _documented(kind: Any) -> Any:
     """`kind` as msgspec can describe it: raw JSON, which it cannot, is any value."""
-    if kind is not JobRequest:
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return kind
-    fields = [_field(field) for field in msgspec.structs.fields(JobRequest)]
-    documented = msgspec.defstruct(JobRequest.__name__, fields, forbid_unknown_fields=True)
-    documented.__doc__ = JobRequest.__doc__
+    fields = msgspec.structs.fields(kind)
+    if not any(field.type is msgspec.Raw for field in fields):
+        return kind
+    documented = msgspec.defstruct(kind.__name__, [_field(field) for field in fields], forbid_unknown_fields=True)
+    documented.__doc__ = kind.__doc__
     return documented
 
 
@@ -92,6 +102,10 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         "description": route.about,
         "responses": _responses(route, schema_of),
     }
+    if route.scope is None:
+        operation["security"] = []
+    else:
+        operation["description"] += f" Needs the scope `{route.scope}`."
     if route.params:
         operation["parameters"] = [_parameter(param) for param in route.params]
     if route.body:
@@ -114,7 +128,7 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     problem = {PROBLEM.decode(): {"schema": schema_of[id(Problem)]}}
     refusals = {
         str(status): {"description": HTTPStatus(status).phrase, "content": problem}
-        for status in (*route.errors, 403, 500)
+        for status in (*route.errors, *(() if route.scope is None else (401, 429)), 403, 500)
     }
     return refusals | {str(answer.status): _response(answer, schema_of) for answer in route.answers}
 

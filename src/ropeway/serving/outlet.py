@@ -60,9 +60,8 @@ class Outlet:
         """Seconds until the next heartbeat is due."""
         return self._wrote_at_s + self._heartbeat_s - self._loop.time()
 
-    async def beat_if_due(self) -> None:
-        if self.beat_in_s <= 0:
-            await self.write(self.form.heartbeat)
+    async def beat(self) -> None:
+        await self.write(self.form.heartbeat)
 
     async def end(self) -> None:
         await self.write(b"", more=False)

@@ -1,11 +1,12 @@
 """Every refusal as a problem (RFC 9457), with the `error` member that OpenAI's SDKs read in the same body.
 
     400 invalid_request                       409 job_live, job_not_retryable
-    403 forbidden                             413 payload_too_large    415 unsupported_media_type
-    404 not_found, job_, task_, queue_not_found
+    401 unauthenticated                       413 payload_too_large    415 unsupported_media_type
+    403 forbidden, priority_not_allowed
+    404 not_found, job_, task_, model_, queue_, key_not_found
     405 method_not_allowed                    422 input_invalid, idempotency_key_reused
     406 stream_not_supported                  424 the recorded error of a job, on its result
-    408 request_timeout                       429 too_many_queued
+    408 request_timeout                       429 rate_limited, too_many_queued
     500 internal_error                        503 queue_full, engine_unavailable, outcome_unknown, draining,
                                                   too_many_streams
 
@@ -21,23 +22,39 @@ import msgspec
 from ropeway.domain.errors import (
     EngineUnavailable,
     Fault,
+    Forbidden,
     IdempotencyKeyReused,
     InputInvalid,
     InvalidRequest,
     JobCancelled,
+    JobEnded,
     JobError,
     JobFailed,
     JobLive,
     JobNotFound,
     JobNotRetryable,
+    JobNotRunning,
     JobPurged,
+    KeyNotFound,
     OutcomeUnknown,
     PayloadTooLarge,
     QueueFull,
+    RateLimited,
     RopewayError,
     TaskNotFound,
+    TooManyInputs,
     TooManyQueued,
+    Unauthenticated,
     WaitTimeout,
+)
+from ropeway.domain.file import (
+    BlobMissing,
+    DigestMismatch,
+    FileNotFound,
+    FilesNotKept,
+    FilesUnavailable,
+    QuotaExhausted,
+    StorageFull,
 )
 from ropeway.serving.replies import Headers, Reply
 
@@ -47,13 +64,18 @@ __all__ = [
     "Forbidden",
     "MethodNotAllowed",
     "Mirror",
+    "ModelNotFound",
     "NotFound",
     "Problem",
     "QueueNotFound",
+    "RangeNotSatisfiable",
     "RequestTimeout",
     "StreamNotSupported",
     "TooManyStreams",
+    "TooManySubscriptions",
     "UnsupportedMediaType",
+    "UpgradeRequired",
+    "mirror_of",
     "problem_of",
     "problem_reply",
     "recorded_problem",
@@ -66,16 +88,16 @@ PROBLEM = b"application/problem+json"
 _UNEXPECTED = "the gateway failed; its log has the reason under this request's id"
 
 
-class Forbidden(RopewayError):
-    """This gateway does not answer to that host or origin."""
-
-    code = "forbidden"
-
-
 class NotFound(RopewayError):
     """There is nothing here."""
 
     code = "not_found"
+
+
+class ModelNotFound(TaskNotFound):
+    """No task serves a model of that name."""
+
+    code = "model_not_found"
 
 
 class QueueNotFound(RopewayError):
@@ -100,11 +122,27 @@ class StreamNotSupported(RopewayError):
     code = "stream_not_supported"
 
 
+class RangeNotSatisfiable(RopewayError):
+    """The file has no such range."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size:,} bytes")
+        self.size = size
+
+
 class RequestTimeout(RopewayError):
     """The request did not arrive in time."""
 
     code = "request_timeout"
     retryable = True
+
+
+class UpgradeRequired(RopewayError):
+    """This is a WebSocket: connect by its protocol, with the subprotocol ropeway.v1."""
+
+    code = "upgrade_required"
 
 
 class UnsupportedMediaType(RopewayError):
@@ -126,32 +164,54 @@ class TooManyStreams(RopewayError):
     retryable = True
 
 
+class TooManySubscriptions(RopewayError):
+    """As many jobs are followed on this socket as may be."""
+
+    code = "too_many_subscriptions"
+
+
 _STATUS: dict[type[RopewayError], int] = {
     InvalidRequest: 400,
+    DigestMismatch: 400,
+    Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
     JobNotFound: 404,
+    FileNotFound: 404,
     TaskNotFound: 404,
     QueueNotFound: 404,
+    KeyNotFound: 404,
     MethodNotAllowed: 405,
     StreamNotSupported: 406,
     RequestTimeout: 408,
     JobLive: 409,
     JobNotRetryable: 409,
+    JobNotRunning: 409,
+    JobEnded: 409,
+    TooManyInputs: 409,
     JobPurged: 410,
     PayloadTooLarge: 413,
     UnsupportedMediaType: 415,
+    RangeNotSatisfiable: 416,
     InputInvalid: 422,
     IdempotencyKeyReused: 422,
+    UpgradeRequired: 426,
     JobFailed: 424,
     JobCancelled: 424,
+    RateLimited: 429,
     TooManyQueued: 429,
+    QuotaExhausted: 429,
+    BlobMissing: 500,
+    FilesNotKept: 501,
     QueueFull: 503,
     EngineUnavailable: 503,
     OutcomeUnknown: 503,
     Draining: 503,
     TooManyStreams: 503,
+    TooManySubscriptions: 429,
+    FilesUnavailable: 503,
     WaitTimeout: 504,
+    StorageFull: 507,
 }
 
 _MIRROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -202,7 +262,7 @@ def problem_of(error: Exception, detail: str | None = None) -> Problem:
         detail=said,
         code=code,
         retryable=error.retryable,
-        error=Mirror(said, _mirror_type(status), code, param),
+        error=mirror_of(status, said, code, param),
         instance=f"req_{secrets.token_hex(8)}",
         errors=getattr(error, "faults", ()),
         queue=getattr(error, "queue", None),
@@ -217,7 +277,7 @@ def recorded_problem(job_id: str, error: JobError) -> Problem:
         problem_of(failed, error.message),
         type=type_uri(error.code),
         code=error.code,
-        error=Mirror(error.message, _mirror_type(status_of(failed)), error.code),
+        error=mirror_of(status_of(failed), error.message, error.code),
         job_error=error,
     )
 
@@ -235,10 +295,14 @@ def status_of(error: RopewayError) -> int:
 def problem_reply(problem: Problem, headers: Headers = (), retry_after_s: float | None = None) -> Reply:
     """The problem as an answer. `retry_after_s` is given in whole seconds, 1 at the least."""
     extra = [*headers, (b"x-should-retry", b"true" if problem.retryable else b"false")]
+    if all(name != b"x-request-id" for name, _ in extra):
+        extra.append((b"x-request-id", problem.instance.encode()))
     if retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % max(1, round(retry_after_s))))
     return Reply(problem.status, msgspec.json.encode(problem), PROBLEM, extra)
 
 
-def _mirror_type(status: int) -> str:
-    return _MIRROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+def mirror_of(status: int, message: str, code: str, param: str | None = None) -> Mirror:
+    """An error as OpenAI's SDKs read it, of the type that goes with this status."""
+    kind = _MIRROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return Mirror(message, kind, code, param)

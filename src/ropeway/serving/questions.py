@@ -18,8 +18,10 @@ __all__ = [
     "after_of",
     "base_of",
     "changed_since",
+    "is_job_id",
     "job_id_of",
     "job_query",
+    "limit_of",
     "name_of",
     "tag_of",
     "types_of",
@@ -44,9 +46,14 @@ def base_of(request: Request) -> str:
 def job_id_of(request: Request) -> str:
     """The id in the path. What cannot be one is JobNotFound like one that is not there."""
     job_id: str = request.path_params["id"]
-    if not _JOB_ID.fullmatch(job_id):
+    if not is_job_id(job_id):
         raise JobNotFound("no such job")
     return job_id
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a job may have this id."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def job_query(tenant: str, query: Query) -> JobQuery:
@@ -57,14 +64,14 @@ def job_query(tenant: str, query: Query) -> JobQuery:
         queue=name_of(query, "queue"),
         task=name_of(query, "task"),
         tag=tag_of(query),
-        limit=_limit(query.get("limit")),
+        limit=limit_of(query.get("limit"), LIST_DEFAULT, LIST_LIMIT),
         before=_text(query, "cursor"),
     )
 
 
 def types_of(query: Query) -> frozenset[str] | None:
     """The wanted types of events; None: all."""
-    text = query.get("types")
+    text = _text(query, "types")
     return None if text is None else frozenset(part.strip() for part in text.split(","))
 
 
@@ -98,11 +105,12 @@ def _states(text: str | None) -> tuple[State, ...]:
         raise InvalidRequest(f"state is one or more of {', '.join(State)}; not {text!r:.60}", param="state") from None
 
 
-def _limit(text: str | None) -> int:
+def limit_of(text: str | None, default: int, most: int) -> int:
+    """How many are asked for on a page. Raises InvalidRequest."""
     if text is None:
-        return LIST_DEFAULT
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LIST_LIMIT):
-        raise InvalidRequest(f"limit is 1 to {LIST_LIMIT}, not {text[:40]!r}", param="limit")
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+        raise InvalidRequest(f"limit is 1 to {most}, not {text[:40]!r}", param="limit")
     return int(text)
 
 

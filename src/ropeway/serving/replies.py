@@ -7,7 +7,21 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["JSON", "NDJSON", "PLAIN", "SSE", "Headers", "Message", "Receive", "Reply", "Scope", "Send", "json_reply"]
+__all__ = [
+    "JSON",
+    "NDJSON",
+    "PLAIN",
+    "SSE",
+    "Headers",
+    "Message",
+    "Receive",
+    "Reply",
+    "Scope",
+    "Send",
+    "json_reply",
+    "telling",
+    "told_along",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,6 +36,8 @@ PLAIN = b"text/plain; charset=utf-8"
 
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
+
+_ALONG = "ropeway.along"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,3 +78,23 @@ class Reply:
 def json_reply(body: object, status: int = 200, headers: Headers = ()) -> Reply:
     """`body` as JSON, in the answer's own encoding of structs."""
     return Reply(status, _encode(body), JSON, headers)
+
+
+def told_along(scope: Scope, *headers: tuple[bytes, bytes]) -> None:
+    """Have the answer to this request carry these headers, whatever it will be; of a name the last word counts."""
+    along: dict[bytes, bytes] = scope.setdefault(_ALONG, {})
+    along.update(headers)
+
+
+def telling(scope: Scope, send: Send) -> Send:
+    """`send`, with the headers that the answer is to carry along."""
+    along = scope.get(_ALONG)
+    if not along:
+        return send
+
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *along.items()]}
+        await send(message)
+
+    return send_with

@@ -14,6 +14,7 @@ from ropeway.serving.replies import Receive, Scope
 __all__ = [
     "ClientGone",
     "HeaderMap",
+    "checked_key",
     "header_map",
     "idempotency_key",
     "is_ndjson",
@@ -152,8 +153,11 @@ def parsed_flag(name: str, text: str | None, default: bool) -> bool:
 def idempotency_key(headers: HeaderMap) -> str | None:
     """The Idempotency-Key header. Raises InvalidRequest for one that is not 1 to 255 visible ASCII characters."""
     key = headers.get(b"idempotency-key")
-    if key is None:
-        return None
-    if not _KEY.fullmatch(key):
-        raise InvalidRequest("an idempotency key has 1 to 255 visible ASCII characters", param="Idempotency-Key")
-    return key.decode("ascii")
+    return None if key is None else checked_key(key.decode("latin-1"), "Idempotency-Key")
+
+
+def checked_key(key: str, param: str) -> str:
+    """An idempotency key. Raises InvalidRequest, which names `param`."""
+    if not _KEY.fullmatch(key.encode("utf-8", "replace")):
+        raise InvalidRequest("an idempotency key has 1 to 255 visible ASCII characters", param=param)
+    return key

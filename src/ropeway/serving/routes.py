@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ropeway.client.fleet import (
     HealthBody,
@@ -16,47 +16,19 @@ from ropeway.client.fleet import (
     WorkerList,
 )
 from ropeway.client.wire import EventBody, JobBody, JobList, JobRequest
+from ropeway.domain.caller import Scope
 from ropeway.domain.lifecycle import State
 from ropeway.serving.bodies import CancelRequest
+from ropeway.serving.delivery_routes import DELIVERY_ROUTES
+from ropeway.serving.file_routes import FILE_ROUTES
+from ropeway.serving.key_routes import KEY_ROUTES
+from ropeway.serving.openai.routes import OPENAI_ROUTES, RESULT_PARAMS
 from ropeway.serving.questions import LIST_DEFAULT, LIST_LIMIT
+from ropeway.serving.route import JSON, NDJSON, SSE, UNDECLARED, Answer, Param, Route
 from ropeway.serving.submit import SubmitLine
+from ropeway.serving.websocket.routes import SOCKET_ROUTES
 
-__all__ = ["ROUTES", "Answer", "Param", "Route"]
-
-JSON, NDJSON, SSE = "application/json", "application/x-ndjson", "text/event-stream"
-
-
-class Param(NamedTuple):
-    """A parameter: where it stands (`path`, `query` or `header`), what it may be, and what it says."""
-
-    name: str
-    where: str
-    schema: dict[str, Any]
-    about: str
-
-
-class Answer(NamedTuple):
-    """A success: what comes back in each media type, and the headers worth naming."""
-
-    status: int
-    about: str
-    content: tuple[tuple[str, Any], ...] = ()
-    headers: tuple[str, ...] = ()
-
-
-class Route(NamedTuple):
-    """One route. `operation` is the method that serves it; `errors` are the statuses of its problems."""
-
-    method: str
-    path: str
-    operation: str
-    tag: str
-    about: str
-    answers: tuple[Answer, ...]
-    params: tuple[Param, ...] = ()
-    body: tuple[tuple[str, Any], ...] = ()
-    needs_body: bool = False
-    errors: tuple[int, ...] = ()
+__all__ = ["ROUTES", "UNDECLARED", "Answer", "Param", "Route"]
 
 
 def _text(name: str, about: str, where: str = "query") -> Param:
@@ -94,11 +66,12 @@ _MATCH = Param(
     {"type": "string"},
     "The ETag known: 304 while it holds; with a wait, waits for any change.",
 )
-_EVENT_ID = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "maxLength": 40}
+_EVENT_ID = {"type": "string", "pattern": "^([0-9]+-[0-9]+)?$", "maxLength": 40}
 _AFTER = Param("after", "query", _EVENT_ID, "Begin strictly after this event id.")
 _LAST_ID = Param(
     "Last-Event-ID", "header", {"type": "string"}, "As `after`, and wins over it: browsers send it by themselves."
 )
+_TOKEN = Param("token", "query", {"type": "string"}, "A page's token for this job, where no header can be sent.")
 _TYPES = _text("types", "Event types, with commas between: only these.")
 
 _BODILESS = (400, 408, 413, 415)  # a POST that needs no body may still be sent a wrong one
@@ -130,6 +103,7 @@ _SUBMIT = Route(
     ((JSON, JobRequest), (NDJSON, JobRequest)),
     needs_body=True,
     errors=(400, 404, 406, 408, 413, 415, 422, 429, 503),
+    scope=Scope.write,
 )
 
 _JOBS = (
@@ -155,6 +129,7 @@ _JOBS = (
             _text("cursor", "The `next_cursor` of the page before."),
         ),
         errors=(400, 503),
+        scope=Scope.read,
     ),
     Route(
         "GET",
@@ -163,8 +138,9 @@ _JOBS = (
         "jobs",
         "The job as it stands, or once it has ended. A job that failed is 200 too: the status is this request's.",
         (Answer(200, "The job.", _JOB, ("ETag",)), Answer(304, "Unchanged.")),
-        (_ID, _WAIT, _PREFER, _MATCH),
+        (_ID, _WAIT, _PREFER, _MATCH, _TOKEN),
         errors=(400, 404, 503),
+        scope=Scope.read,
     ),
     Route(
         "GET",
@@ -175,9 +151,11 @@ _JOBS = (
         (
             Answer(200, "The output.", ((JSON, Any),), ("ETag",)),
             Answer(202, "Not there yet.", _JOB, ("Retry-After", "ETag")),
+            Answer(303, "A call that takes long: follow, and wait on.", (), ("Location", "X-Job-Id")),
         ),
-        (_ID, _WAIT, _PREFER),
-        errors=(400, 404, 424, 503),
+        (_ID, _WAIT, _PREFER, *RESULT_PARAMS, _TOKEN),
+        errors=(400, 404, 424, 429, 502, 503, 504),
+        scope=Scope.read,
     ),
     Route(
         "GET",
@@ -186,8 +164,9 @@ _JOBS = (
         "jobs",
         "The job's log, live, from its beginning or after an event: no gap, no repeat, the terminal event last.",
         (Answer(200, "The events.", _EVENTS), Answer(204, "Nothing comes after that event.")),
-        (_ID, _AFTER, _LAST_ID, _TYPES, _choice("follow", "0: what is there now, without waiting for more.")),
+        (_ID, _AFTER, _LAST_ID, _TYPES, _choice("follow", "0: what is there now, without waiting for more."), _TOKEN),
         errors=(400, 404, 503),
+        scope=Scope.read,
     ),
     Route(
         "POST",
@@ -199,6 +178,7 @@ _JOBS = (
         (_ID,),
         ((JSON, CancelRequest),),
         errors=(*_BODILESS, 404, 503),
+        scope=Scope.cancel,
     ),
     Route(
         "POST",
@@ -209,6 +189,7 @@ _JOBS = (
         (Answer(202, "The new job.", _JOB, ("Location", "ETag", "Idempotency-Replayed")),),
         (_ID, _KEY),
         errors=(*_BODILESS, 404, 409, 422, 429, 503),
+        scope=Scope.write,
     ),
     Route(
         "DELETE",
@@ -219,6 +200,7 @@ _JOBS = (
         (Answer(204, "It is gone."),),
         (_ID, _choice("force", "1: cancel it first, and wait for it to stop.")),
         errors=(400, 404, 409, 503),
+        scope=Scope.cancel,
     ),
     Route(
         "GET",
@@ -230,30 +212,42 @@ _JOBS = (
         (Answer(200, "The changes; `data` is the job, without input and output.", _EVENTS),),
         (_AFTER, _LAST_ID, _TYPES, _BY_QUEUE, _BY_TAG),
         errors=(400, 503),
+        scope=Scope.read,
     ),
 )
 
 
-def _get(path: str, operation: str, tag: str, about: str, kind: Any, *params: Param, errors: tuple[int, ...]) -> Route:
-    return Route(
-        "GET", path, operation, tag, about, (Answer(200, "So it is.", ((JSON, kind),)),), params, errors=errors
-    )
+def _get(
+    path: str,
+    operation: str,
+    tag: str,
+    about: str,
+    kind: Any,
+    *params: Param,
+    scope: Scope | None,
+    errors: tuple[int, ...] = (503,),
+) -> Route:
+    answers = (Answer(200, "So it is.", ((JSON, kind),)),)
+    return Route("GET", path, operation, tag, about, answers, params, errors=errors, scope=scope)
 
 
-def _of_queue(verb: str, about: str, kind: Any, *errors: int) -> Route:
+def _of_queue(verb: str, about: str, kind: Any, scope: Scope, *errors: int) -> Route:
     answers = (Answer(200, "Done.", ((JSON, kind),)),)
     path, operation = f"/v1/queues/{{name}}/{verb}", f"{verb}_queue"
-    return Route("POST", path, operation, "queues", about, answers, (_QUEUE,), errors=(*_BODILESS, *errors, 503))
+    refusals = (*_BODILESS, *errors, 503)
+    return Route("POST", path, operation, "queues", about, answers, (_QUEUE,), errors=refusals, scope=scope)
 
 
 def _health(path: str, operation: str, about: str) -> Route:
     content = ((JSON, HealthBody),)
     answers = (Answer(200, "Yes.", content), Answer(503, "No, and why.", content))
-    return Route("GET", path, operation, "health", about, answers)
+    return Route("GET", path, operation, "health", about, answers, scope=None)
 
 
 _AROUND = (
-    _get("/v1/queues", "list_queues", "queues", "All queues.", QueueList, errors=(503,)),
+    _get(
+        "/v1/queues", "list_queues", "queues", "All queues, with the counts of your jobs.", QueueList, scope=Scope.read
+    ),
     _get(
         "/v1/queues/{name}",
         "get_queue",
@@ -261,28 +255,48 @@ _AROUND = (
         "A queue: its depth, its measured rate, its policy.",
         QueueBody,
         _QUEUE,
+        scope=Scope.read,
         errors=(400, 404, 503),
     ),
-    _of_queue("pause", "Lease no more jobs of a queue; it goes on taking them.", QueueBody),
-    _of_queue("resume", "Lease its jobs again.", QueueBody),
-    _of_queue("purge", "Cancel the jobs that wait in a queue now.", PurgeBody, 404),
+    _of_queue("pause", "Lease no more jobs of a queue; it goes on taking them.", QueueBody, Scope.admin),
+    _of_queue("resume", "Lease its jobs again.", QueueBody, Scope.admin),
+    _of_queue("purge", "Cancel your jobs that wait in a queue now.", PurgeBody, Scope.cancel, 404),
     _get(
         "/v1/tasks",
         "list_tasks",
         "tasks",
         "The tasks that may be submitted, with their JSON Schemas.",
         TaskList,
-        errors=(503,),
+        scope=Scope.read,
     ),
-    _get("/v1/tasks/{name}", "get_task", "tasks", "A task.", TaskBody, _TASK, errors=(404, 503)),
-    _get("/v1/workers", "list_workers", "fleet", "The workers that are here.", WorkerList, errors=(503,)),
-    _get("/v1/stats", "get_stats", "fleet", "Figures over all queues and workers.", StatsBody, errors=(503,)),
-    _get("/v1/info", "get_info", "fleet", "What runs here, and what its 202 means.", InfoBody, errors=()),
-    _get("/livez", "get_livez", "health", "Whether this process answers.", HealthBody, errors=()),
+    _get("/v1/tasks/{name}", "get_task", "tasks", "A task.", TaskBody, _TASK, scope=Scope.read, errors=(404, 503)),
+    _get("/v1/workers", "list_workers", "fleet", "The workers that are here.", WorkerList, scope=Scope.metrics),
+    _get(
+        "/v1/stats",
+        "get_stats",
+        "fleet",
+        "Figures over all queues: of your jobs, or of everybody's.",
+        StatsBody,
+        _choice("all", "1: of all tenants; this needs the scope `metrics`."),
+        scope=Scope.read,
+        errors=(400, 503),
+    ),
+    _get(
+        "/v1/info",
+        "get_info",
+        "fleet",
+        "What runs here, and what its 202 means.",
+        InfoBody,
+        scope=Scope.read,
+        errors=(),
+    ),
+    _get("/livez", "get_livez", "health", "Whether this process answers.", HealthBody, scope=None, errors=()),
     _health("/healthz", "get_healthz", "Whether this gateway and its engine answer."),
     _health("/readyz", "get_readyz", "Whether new work may be sent here."),
-    _get("/openapi.json", "get_openapi", "about", "This document.", dict[str, Any], errors=()),
-    Route("GET", "/docs", "get_docs", "about", "It as a page.", (Answer(200, "HTML.", (("text/html", str),)),)),
+    _get("/openapi.json", "get_openapi", "about", "This document.", dict[str, Any], scope=None, errors=()),
+    Route(
+        "GET", "/docs", "get_docs", "about", "It as a page.", (Answer(200, "HTML.", (("text/html", str),)),), scope=None
+    ),
 )
 
-ROUTES = (*_JOBS, *_AROUND)
+ROUTES = (*_JOBS, *SOCKET_ROUTES, *FILE_ROUTES, *OPENAI_ROUTES, *_AROUND, *DELIVERY_ROUTES, *KEY_ROUTES)

@@ -29,6 +29,7 @@ import uvicorn
 
 from ropeway.serving.app import Gateway
 from ropeway.serving.connection import connection_class
+from ropeway.serving.websocket.connection import websocket_class
 
 __all__ = ["Server", "ServerOptions", "serve"]
 
@@ -42,6 +43,7 @@ class ServerOptions(msgspec.Struct, frozen=True):
         idle_s: how long a connection is kept between two requests; above what balancers keep (60 s or so), since one
             that we close as they send is an error to them.
         stall_deadline_s: a peer that acknowledges nothing for so long is dropped by the kernel (Linux).
+        ping_s: a WebSocket that is quiet for so long is pinged; one that does not answer is dropped as much later.
         drain_grace_s: at a stop, for what is being answered.
         backlog: connections that the kernel holds until they are accepted.
     """
@@ -50,6 +52,7 @@ class ServerOptions(msgspec.Struct, frozen=True):
     max_header_bytes: int = 16_384
     idle_s: float = 75.0
     stall_deadline_s: float = 30.0
+    ping_s: float = 20.0  # proxies that drop quiet connections wait 60 s or so; a page cannot ping by itself
     drain_grace_s: float = 10.0
     backlog: int = 1_024
 
@@ -172,11 +175,12 @@ class _Embedded(uvicorn.Server):
 
     def __init__(self, gateway: Gateway, listening: socket.socket, options: ServerOptions) -> None:
         kind: Any = connection_class(options.header_deadline_s, options.max_header_bytes)
+        socket_kind: Any = websocket_class(gateway.options.max_body_bytes, options.ping_s)
         super().__init__(
             uvicorn.Config(
                 gateway,
                 http=kind,
-                ws="none",
+                ws=socket_kind,
                 interface="asgi3",
                 lifespan="off",
                 log_config=None,

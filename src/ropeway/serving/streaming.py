@@ -1,7 +1,8 @@
 """What all streams do: begin, write what there is, wait for more, stay alive, and end in one of four ways.
 
 The end of what is streamed; the client's leaving, which the server is asked for all the while; a client that takes
-nothing, which is let go; and the gateway's drain, which asks the client to come back, to another gateway maybe.
+nothing, which is let go, as is one whose key is revoked; and the gateway's drain, which asks the client to come back,
+to another gateway maybe.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 
+from ropeway.serving.callers import caller_of
 from ropeway.serving.forms import NDJSON_FORM, SSE_FORM, Form
 from ropeway.serving.outlet import Outlet, Stalled
 from ropeway.serving.parts import Parts
@@ -51,7 +53,7 @@ class Stream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._base = scope.get("root_path", "")
         departed = False
-        with self._parts.watches.open(receive, self._topic) as watch:
+        with self._parts.watches.open(caller_of(scope), receive, self._topic) as watch:
             try:
                 if await self.begin(watch):
                     departed = await self._attend(
@@ -71,14 +73,19 @@ class Stream:
                 await outlet.end()
         except Stalled:
             _log.info("a reader of %s took nothing for %g s", self._topic, self._parts.options.write_deadline_s)
+            watch.hang_up()
             return True
         return watch.gone
 
     async def _go_on(self, outlet: Outlet, watch: Watch) -> None:
         try:
             while not await self.step(outlet):
+                if outlet.beat_in_s <= 0:
+                    await outlet.beat()
                 if not (self.is_behind or watch.over):
-                    await self._wait(outlet, watch)
+                    # For a hint, or until it is time to say that we are still here, or to look all the same.
+                    await watch.news(min(max(outlet.beat_in_s, 0), self._parts.options.recheck_s))
+                    watch.heard()
                 if watch.over:
                     break
             else:
@@ -87,14 +94,8 @@ class Stream:
             raise
         except Exception:
             _log.exception("a stream of %s broke; its reader is asked to come back", self._topic)
-        if not watch.gone:
+        if not (watch.gone or watch.expelled):
             await outlet.control("reconnect", after_ms=_spread_ms())
-
-    async def _wait(self, outlet: Outlet, watch: Watch) -> None:
-        """Wait for a hint, or until it is time to say that we are still here, or to look all the same."""
-        await watch.wait(min(max(outlet.beat_in_s, 0), self._parts.options.recheck_s))
-        if not watch.over:
-            await outlet.beat_if_due()
 
 
 def _spread_ms() -> int:

@@ -1,12 +1,13 @@
 """One reader of one job's log: read by cursor, wait for more of the same log, read again.
 
-Nothing is queued for a reader: a slow one takes what the log holds when it is ready for it. Each connection reads for
-itself: a loop shared by the readers of a job was left out, since a job has one or two of them.
+Nothing is queued for a reader: a slow one takes what the log holds when it is ready for it. Readers of the same moment
+are read for together (rounds.py), whichever their jobs; a loop shared by the readers of one job was left out, since a
+job has one or two of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ropeway.client.wire import JobBody, job_body
 from ropeway.domain.errors import JobNotFound
@@ -18,16 +19,18 @@ from ropeway.serving.replies import Headers
 from ropeway.serving.streaming import Stream
 from ropeway.serving.watches import Watch
 
-__all__ = ["LogReader", "LogStream"]
+__all__ = ["LogReader", "LogStream", "next_limit"]
 
-PAGE_EVENTS = 128
+FIRST_EVENTS, PAGE_EVENTS = 8, 128  # of a reader's first page, of which no size is known, and of any
+GROWTH = 4
+PAGE_BYTES = 65_536  # about; a reader that takes nothing holds the page that it has read
 WRITE_BYTES = 16_384  # small writes: what the server holds for a stuck reader is counted in these
 
 
 class LogReader:
     """A cursor over a job's log that gives the wanted types only. `ended`: nothing comes after what was given."""
 
-    __slots__ = ("_is_full", "_parts", "_tenant", "_types", "cursor", "ended", "job_id")
+    __slots__ = ("_is_full", "_limit", "_parts", "_tenant", "_types", "cursor", "ended", "job_id")
 
     def __init__(
         self, parts: Parts, tenant: str, job_id: str, after: Cursor = START, types: frozenset[str] | None = None
@@ -39,6 +42,7 @@ class LogReader:
         self._tenant = tenant
         self._types = types
         self._is_full = False
+        self._limit = FIRST_EVENTS
 
     async def read(self) -> list[Event]:
         """What is wanted of the log up to its present end, a page at the most. Raises JobNotFound."""
@@ -60,14 +64,21 @@ class LogReader:
         return job_body(job, durability=self._parts.engine.info.durability, base=base, with_input=False)
 
     async def _page(self) -> list[Event]:
-        page = await self._parts.engine.read(self._tenant, self.job_id, self.cursor, PAGE_EVENTS)
+        page = await self._parts.rounds.read(self._tenant, self.job_id, self.cursor, self._limit)
         if page is None:
             raise JobNotFound(f"no job {self.job_id}")
         self.ended = page.ended
-        self._is_full = len(page.events) >= PAGE_EVENTS
+        self._is_full = len(page.events) >= self._limit
         if page.events:
             self.cursor = page.events[-1].cursor
+            self._limit = next_limit(self._limit, page.events)
         return [event for event in page.events if self._types is None or event.type in self._types]
+
+
+def next_limit(limit: int, events: Sequence[Event]) -> int:
+    """How many events to ask for next, so that a page has about PAGE_BYTES if they are as large as these were."""
+    size = sum(len(event.data) for event in events) // len(events)
+    return max(1, min(PAGE_BYTES // (size + 1), limit * GROWTH, PAGE_EVENTS))
 
 
 class LogStream(Stream):

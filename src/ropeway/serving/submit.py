@@ -5,19 +5,24 @@ This is the hot path: it runs beside the router, and does one decode, one valida
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 
 import msgspec
 
+from ropeway.blobs.inputs import hold_input, may_have_files
 from ropeway.client.submission import canonical_fingerprint, new_job
 from ropeway.client.wire import JobBody, request_json
-from ropeway.domain.errors import InvalidRequest, PayloadTooLarge, RopewayError
+from ropeway.domain.caller import Caller
+from ropeway.domain.errors import InvalidRequest, PayloadTooLarge, RateLimited, RopewayError
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.engines.base import Refusal
+from ropeway.serving.admission import admitted, body_limit
 from ropeway.serving.bodies import decode_request
 from ropeway.serving.callers import caller_of
 from ropeway.serving.deadlines import Limit
+from ropeway.serving.hooks import check_webhook
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, Problem, StreamNotSupported, TooManyStreams, problem_of
 from ropeway.serving.receipts import Receipts
@@ -69,38 +74,54 @@ class Submit:
 
     async def _one(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply | LogStream:
         streams = wants_sse(headers)
-        if streams and self._parts.watches.full:
-            raise TooManyStreams
+        caller = caller_of(scope)
+        if streams:
+            self._check_room(caller)
         options = self._parts.options
         key = idempotency_key(headers)
-        body = await read_body(receive, headers, options.max_body_bytes, self._limit())
-        job = await self._new_job(caller_of(scope).tenant, body, key)
-        (answer,) = await self._parts.engine.submit([job])
-        receipt = _unrefused(answer)
+        body = await read_body(receive, headers, body_limit(caller, options.max_body_bytes), self._limit())
+        receipt = await self.take(caller, body, key)
         base = scope.get("root_path", "")
         extra = _receipt_headers(receipt, base)
         if streams:
             return self._stream(receipt.job, extra)
         wait_s = preferred_wait_s(headers, options.max_wait_s)
         if wait_s is not None:
-            return await self._waited(receipt.job, receive, wait_s, base, extra)
+            return await self._waited(caller, receipt.job, receive, wait_s, base, extra)
         return self._accepted(receipt, base, extra)
 
-    async def _new_job(self, tenant: str, body: bytes, key: str | None) -> NewJob:
+    async def take(self, caller: Caller, body: bytes, key: str | None) -> Receipt:
+        """Store the job that a body asks for, under this key. Raises what the route answers as a problem."""
+        job = await self._new_job(caller, body, key)
+        (answer,) = await self._parts.engine.submit([job])
+        return _unrefused(answer)
+
+    def _check_room(self, caller: Caller) -> None:
+        """Raises TooManyStreams, RateLimited: before the job is taken."""
+        if self._parts.watches.full:
+            raise TooManyStreams
+        self._parts.door.stays.check(caller)
+
+    async def _new_job(self, caller: Caller, body: bytes, key: str | None) -> NewJob:
         """The job that a body asks for, checked in all respects."""
         check_depth(body, self._parts.options.max_depth)
         request = decode_request(body)
         check_members(body)
         entry = await self._parts.catalogue.entry(request.task)
         entry.check(bytes(request.input))
-        return new_job(
+        job = new_job(
             entry.card,
             request,
             id=self._parts.new_id(),
-            tenant=tenant,
+            tenant=caller.tenant,
             idempotency_key=key,
             fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
         )
+        check_webhook(job, self._parts.options.webhook_allow)
+        job = admitted(caller, job)
+        if may_have_files(job.input):
+            await hold_input(self._parts.files, caller.tenant, job.id, job.input)
+        return job
 
     def _accepted(self, receipt: Receipt, base: str, headers: list[tuple[bytes, bytes]]) -> Reply:
         job, ahead = receipt.job, receipt.depth - 1
@@ -127,11 +148,18 @@ class Submit:
         await self._parts.engine.cancel(job.tenant, [job.id], LEFT_REASON)
 
     async def _waited(
-        self, job: Job, receive: Receive, wait_s: float, base: str, headers: list[tuple[bytes, bytes]]
+        self,
+        caller: Caller,
+        job: Job,
+        receive: Receive,
+        wait_s: float,
+        base: str,
+        headers: list[tuple[bytes, bytes]],
     ) -> Reply:
         """The job when it ends in time, else as it stands then; both are accepted, the status tells them apart."""
         if not (self._parts.watches.full or self._parts.watches.draining):
-            job = await until(self._parts, receive, job.tenant, job.id, wait_s, has_ended)
+            with contextlib.suppress(RateLimited):  # it has as many waits open as it may: it is answered at once
+                job = await until(self._parts, receive, caller, job.id, wait_s, has_ended)
         headers.append((b"preference-applied", b"wait=%d" % wait_s))
         shown = self._parts.submitted(job, base, None)
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
@@ -146,25 +174,26 @@ class Submit:
             raise StreamNotSupported("many jobs are not streamed as one: follow each by its events")
         options = self._parts.options
         key = idempotency_key(headers)
-        body = await read_body(receive, headers, options.max_batch_bytes, self._limit())
+        caller = caller_of(scope)
+        body = await read_body(receive, headers, body_limit(caller, options.max_batch_bytes), self._limit())
         lines = [line for line in body.split(b"\n") if line.strip()]
         if not lines:
             raise InvalidRequest("there is no line of JSON in the body")
         if len(lines) > options.max_batch_lines:
             raise PayloadTooLarge(f"{len(lines)} lines are more than the {options.max_batch_lines} taken at once")
-        tenant = caller_of(scope).tenant
-        made = [await self._line_job(tenant, line, key, n) for n, line in enumerate(lines)]
+        await self._parts.door.admission.take(scope, caller, len(lines) - 1)  # the first was the request itself
+        made = [await self._line_job(caller, line, key, n) for n, line in enumerate(lines)]
         answers = iter(await self._submit_all([job for job in made if isinstance(job, NewJob)]))
         base = scope.get("root_path", "")
         told = [self._line(next(answers) if isinstance(job, NewJob) else job, base) for job in made]
         return Reply(200, b"".join(_encode(line) + b"\n" for line in told), NDJSON)
 
-    async def _line_job(self, tenant: str, line: bytes, key: str | None, n: int) -> NewJob | RopewayError:
+    async def _line_job(self, caller: Caller, line: bytes, key: str | None, n: int) -> NewJob | RopewayError:
         """The job of line `n`, under a key of its own: the same lines under the same key are the same jobs."""
         try:
             if len(line) > self._parts.options.max_body_bytes:
                 raise PayloadTooLarge(f"the line is larger than {self._parts.options.max_body_bytes} bytes")
-            return await self._new_job(tenant, line, None if key is None else _line_key(key, n))
+            return await self._new_job(caller, line, None if key is None else _line_key(key, n))
         except RopewayError as refusal:
             return refusal
 

@@ -4,34 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Protocol
 
+from ropeway.domain.caller import Caller
 from ropeway.engines.base import Reading
+from ropeway.serving.alarms import Alarms
+from ropeway.serving.flag import Flag, departure_of
 from ropeway.serving.problems import Draining, TooManyStreams
 from ropeway.serving.replies import Receive
+from ropeway.serving.stays import Stay, Stays
 
-__all__ = ["Watch", "Watches"]
+__all__ = ["Waiting", "Watch", "Watches"]
+
+
+class Waiting(Protocol):
+    """What stays open at a gateway."""
+
+    stay: Stay | None
+
+    def drain(self) -> None:
+        """The gateway stops: say so, and end."""
+        ...
+
+    def expel(self) -> None:
+        """Its key is over: end."""
+        ...
 
 
 class Watch:
-    """One waiting connection. `gone`: its client left. `draining`: the gateway stops; say so and end."""
+    """One waiting connection.
 
-    __slots__ = ("_departure", "_hints", "_owner", "draining", "gone")
+    `gone`: its client left. `draining`: the gateway stops; say so and end. `expelled`: its key is over; end.
+    """
+
+    __slots__ = ("_departure", "_hints", "_owner", "draining", "expelled", "gone", "stay")
 
     def __init__(self, owner: Watches, receive: Receive, topics: tuple[str, ...]) -> None:
         self.gone = False
         self.draining = False
+        self.expelled = False
+        self.stay: Stay | None = None
         self._owner = owner
         self._hints = owner.engine.listen(*topics)
-        self._departure = asyncio.get_running_loop().create_task(self._await_departure(receive))
+        self._departure = departure_of(receive) or asyncio.get_running_loop().create_task(self._asked(receive))
+        if isinstance(self._departure, Flag):
+            self._departure.call = self._told
+            self._told()
 
     async def wait(self, timeout_s: float) -> bool:
         """Whether anything happened within `timeout_s` seconds."""
         return bool(await self._hints.wait(timeout_s))
 
+    def news(self, timeout_s: float) -> asyncio.Future[None]:
+        """Done when something happened, or after `timeout_s` seconds and up to a tick more. Then call `heard`.
+
+        `wait` for streams, of which there are thousands: without a timer and without a frame of its own.
+        """
+        self._owner.alarms.set(self, timeout_s)
+        return self._hints.news()
+
+    def heard(self) -> None:
+        """What happened so far is known."""
+        self._hints.forget()
+
     @property
     def over(self) -> bool:
         """Whether there is no point in waiting on."""
-        return self.gone or self.draining
+        return self.gone or self.draining or self.expelled
 
     def wake(self) -> None:
         """Let it look again."""
@@ -41,15 +80,35 @@ class Watch:
         self.draining = True
         self.wake()
 
+    def expel(self) -> None:
+        self.expelled = True
+        self.wake()
+
+    def hang_up(self) -> None:
+        """Cut the connection off, with all that its client has not taken; other servers than ours close it in time."""
+        if isinstance(self._departure, Flag) and self._departure.transport is not None:
+            self._departure.transport.abort()
+
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._departure.cancel()
+        if isinstance(self._departure, Flag):
+            self._departure.call = None
+        else:
+            self._departure.cancel()
+        self._owner.alarms.drop(self)
         self._hints.close()
         self._owner.leave(self)
 
-    async def _await_departure(self, receive: Receive) -> None:
+    def _told(self) -> None:
+        """By a connection of ours: something came of the client, or it is gone."""
+        if isinstance(self._departure, Flag) and self._departure.gone:
+            self.gone = True
+            self.wake()
+
+    async def _asked(self, receive: Receive) -> None:
+        """The same of another server, which must be asked all the while."""
         with contextlib.suppress(Exception):  # a server that cannot say goodbye has lost its client too
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -60,11 +119,13 @@ class Watch:
 class Watches:
     """All that wait at this gateway."""
 
-    def __init__(self, engine: Reading, limit: int) -> None:
+    def __init__(self, engine: Reading, limit: int, stays: Stays, alarms: Alarms) -> None:
         self.engine = engine
+        self.stays = stays
+        self.alarms = alarms
         self.draining = False
         self._limit = limit
-        self._open: set[Watch] = set()
+        self._open: set[Waiting] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -73,18 +134,30 @@ class Watches:
     def full(self) -> bool:
         return len(self._open) >= self._limit
 
-    def open(self, receive: Receive, *topics: str) -> Watch:
-        """A watch on these topics, for `with`. Raises Draining, TooManyStreams."""
+    def open(self, caller: Caller, receive: Receive, *topics: str) -> Watch:
+        """A watch on these topics, for `with`. Raises Draining, TooManyStreams, RateLimited."""
+        self._check_room(caller)
+        watch = Watch(self, receive, topics)
+        self.enter(watch, caller)
+        return watch
+
+    def enter(self, watch: Waiting, caller: Caller) -> None:
+        """Count this in, until it leaves. Raises as `open` does."""
+        self._check_room(caller)
+        watch.stay = self.stays.enter(caller, watch.expel)
+        self._open.add(watch)
+
+    def leave(self, watch: Waiting) -> None:
+        if watch in self._open and watch.stay is not None:
+            self.stays.leave(watch.stay)
+        self._open.discard(watch)
+
+    def _check_room(self, caller: Caller) -> None:
         if self.draining:
             raise Draining
         if self.full:
             raise TooManyStreams(f"{self._limit} streams and waits are open, as many as this gateway may have")
-        watch = Watch(self, receive, topics)
-        self._open.add(watch)
-        return watch
-
-    def leave(self, watch: Watch) -> None:
-        self._open.discard(watch)
+        self.stays.check(caller)
 
     def drain(self) -> None:
         """Tell all of them, and let no more in."""

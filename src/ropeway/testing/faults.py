@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import date
 from typing import Literal, TypeVar
 
+from ropeway.domain.bucket import Allowance, Spend
 from ropeway.domain.errors import (
     EngineUnavailable,
     JobLive,
@@ -23,8 +25,10 @@ from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
-from ropeway.domain.log import EventPage
+from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.record import Put, Record, RecordConflict, RecordKey
+from ropeway.domain.usage import UsageRow
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import Engine, EngineInfo, JobPage, Promotion, Refusal, Renewer
 from ropeway.engines.hints import Listener
@@ -37,7 +41,10 @@ Moment = Literal["before", "after"]
 Plan = Callable[[str, int], Moment | None]
 """Says when call number `nth` (from 0) of a method fails; None: it does not."""
 
-WRITES = frozenset({"submit", "cancel", "retry", "purge", "announce", "lease", "renew", "append", "commit", "close"})
+WRITES = frozenset(
+    {"submit", "cancel", "retry", "purge", "announce", "lease", "renew", "append", "commit", "close"}
+    | {"put", "drop", "spend"}
+)
 
 T = TypeVar("T")
 
@@ -137,6 +144,9 @@ class FaultyEngine:
     async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
         return await self._through("read", lambda: self.engine.read(tenant, job_id, after, limit))
 
+    async def read_many(self, queries: Sequence[LogQuery]) -> list[EventPage | None]:
+        return await self._through("read_many", lambda: self.engine.read_many(queries))
+
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
         return await self._through("position", lambda: self.engine.position(tenant, job_id, limit))
 
@@ -149,8 +159,14 @@ class FaultyEngine:
     async def workers(self) -> list[WorkerCard]:
         return await self._through("workers", self.engine.workers)
 
+    async def usage(self, tenant: str, since: date, until: date) -> list[UsageRow]:
+        return await self._through("usage", lambda: self.engine.usage(tenant, since, until))
+
     def listen(self, *topics: str) -> Listener:
         return self.engine.listen(*topics)
+
+    async def tell(self, *topics: str) -> None:
+        await self.engine.tell(*topics)
 
     async def promote(self, limit: int) -> Promotion:
         return await self._through("promote", lambda: self.engine.promote(limit))
@@ -163,6 +179,21 @@ class FaultyEngine:
 
     async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
         return await self._through("elect", lambda: self.engine.elect(duty, holder, ttl_ms))
+
+    async def put(self, puts: Sequence[Put]) -> list[Record | RecordConflict]:
+        return await self._through("put", lambda: self.engine.put(puts))
+
+    async def fetch(self, keys: Sequence[RecordKey]) -> list[Record | None]:
+        return await self._through("fetch", lambda: self.engine.fetch(keys))
+
+    async def scan(self, kind: str, tenant: str, after: str = "", limit: int = 100) -> list[Record]:
+        return await self._through("scan", lambda: self.engine.scan(kind, tenant, after, limit))
+
+    async def drop(self, keys: Sequence[RecordKey]) -> list[bool]:
+        return await self._through("drop", lambda: self.engine.drop(keys))
+
+    async def spend(self, wishes: Sequence[Spend]) -> list[Allowance]:
+        return await self._through("spend", lambda: self.engine.spend(wishes))
 
     def next_fault(self, method: str) -> Moment | None:
         """What becomes of the call that is about to be made; it is counted."""

@@ -10,16 +10,19 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from redis_harness import RedisHarness, Untidy
+from ropeway.domain.bucket import Spend
 from ropeway.domain.event import OUTPUT_DELTA, PROGRESS
 from ropeway.domain.finding import Finding
 from ropeway.domain.job import JobOptions, JobQuery, NewJob
 from ropeway.domain.lease import Append, Appended, Commit, LeaseRequest, Outcome
 from ropeway.domain.lifecycle import State
+from ropeway.domain.record import Put, RecordKey
 from ropeway.domain.worker import WorkerCard
 from ropeway.engines.redis import RedisEngine
 from ropeway.engines.redis.fsck import inspect, repair
 from ropeway.engines.redis.partition import Partition
 from ropeway.testing.bench import SESSION, TENANT, Bench
+from ropeway.testing.clock import START_MS
 
 
 class Store:
@@ -64,6 +67,8 @@ async def store() -> AsyncIterator[Store]:
         held = await bench.start_job(kind)
         await bench.append(held, 1, (OUTPUT_DELTA, '"once"'), (OUTPUT_DELTA, '"more"'))
         await bench.commit(held, kind, output='"all"')
+    held = await bench.start_job("counted")
+    await bench.commit(held, usage='{"tokens":1}')
     await bench.start_job("running")
     await bench.append(await bench.start_job("streaming"), 1, (PROGRESS, "1"))
     await bench.start_job("stopping")
@@ -76,6 +81,9 @@ async def store() -> AsyncIterator[Store]:
     await bench.add("gone")
     await bench.cancel("gone")
     await bench.add("queued")
+    await bench.engine.put([Put(RecordKey("file", TENANT, "kept"), "{}")])
+    await bench.engine.put([Put(RecordKey("file", "", "ends"), "{}", ttl_ms=60_000)])
+    await bench.engine.spend([Spend("acme/calls", 5, 1, 10)])
     yield Store(bench)
     with suppress(Untidy):  # what cannot be put right was left
         await bench.stop()
@@ -105,6 +113,8 @@ class Damage(NamedTuple):
         told = {(each.kind, each.key.partition(":{0}:")[2]) for each in findings}
         return told >= set(self.found)
 
+
+DAY = START_MS // 86_400_000
 
 REPAIRABLE = [
     Damage("queued, not in line", ("ZREM @ready:chat <queued>",), (("missing", "job:queued"),)),
@@ -144,6 +154,16 @@ REPAIRABLE = [
     Damage("count too low", ("HINCRBY @queue:chat /running -1",), (("count", "queue:chat"),)),
     Damage("count of nobody", ("HINCRBY @queue:chat other/scheduled 2",), (("count", "queue:chat"),)),
     Damage("counts lost", ("HDEL @queue:chat acme/queued /queued acme/running /running",), (("count", "queue:chat"),)),
+    Damage("record, not listed", ("ZREM @ids:file~acme kept",), (("orphan", "rec:file acme"),)),
+    Damage("listed, no record", ("ZADD @ids:file~acme 0 ghost",), (("stray", "ids:file acme"),)),
+    Damage("list of no records", ("ZADD @ids:file~ghost 0 ghost",), (("stray", "ids:file ghost"),)),
+    Damage("record that would never go", ("DEL @past",), (("stray", "ids:file "),)),
+    Damage("record that would go too late", ("ZADD @past 1e15 file~~ends",), (("stray", "ids:file "),)),
+    Damage("record that would go, kept for ever", ("ZADD @past 1 file~acme~kept",), (("stray", "ids:file acme"),)),
+    Damage("no record that would go", ("ZADD @past 1 file~acme~ghost",), (("stray", "past"),)),
+    Damage("what names no record", ("ZADD @past 1 ghost",), (("stray", "past"),)),
+    Damage("account without an end", ("DEL @usages",), (("orphan", f"usage:{DAY} acme"),)),
+    Damage("bucket without an end", ("PERSIST @bucket:acme/calls",), (("orphan", "bucket:acme/calls"),)),
     Damage("bytes miscounted", ("HINCRBY @meta kept_bytes -70",), (("count", "meta"),)),
 ]
 
@@ -180,7 +200,7 @@ async def test_a_whole_list_comes_back(store: Store) -> None:
     await store.bench.submit(*(store.bench.new() for _ in range(300)))
     listed = await store.raw("XRANGE @all:acme - +")
     await store.raw("DEL @all:acme")
-    assert len(await store.repair()) == len(listed) == 311
+    assert len(await store.repair()) == len(listed) == 312
     assert await store.raw("XRANGE @all:acme - +") == listed
     await store.bench.add("next")
     await store.raw(f"XDEL @all:acme {await store.number('later')}-0")
@@ -208,6 +228,9 @@ async def test_a_mended_job_runs(store: Store) -> None:
         ("SET @queue:x 1", "type", "queue:x"),
         ("SET @job:wrong 1", "type", "job:wrong"),
         ("SET @held:x 1", "type", "held:x"),
+        ("SET @bucket:x 1", "type", "bucket:x"),
+        ("SET @rec:x 1", "type", "rec:x"),
+        ("HSET @rec:file~acme kept {}", "stray", "ids:file acme"),
         ("HSET @job:blank input 1", "row", "job:blank"),
         ("HSET @job:queued state dancing", "row", "job:queued"),
         ("HDEL @job:later run_at_ms", "row", "job:later"),

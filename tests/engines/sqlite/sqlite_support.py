@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from ropeway.domain.clock import Clock
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.domain.lease import Assignment, LeaseRequest
 from ropeway.domain.worker import WorkerCard
@@ -69,9 +70,11 @@ async def lease(engine: Engine, limit: int = 1, session: str = SESSION) -> list[
 
 
 @asynccontextmanager
-async def opened(path: Path, options: SqliteOptions | None = None) -> AsyncIterator[SqliteEngine]:
+async def opened(
+    path: Path, options: SqliteOptions | None = None, clock: Clock | None = None
+) -> AsyncIterator[SqliteEngine]:
     """An engine on this file, open."""
-    engine = SqliteEngine(path, options=options)
+    engine = SqliteEngine(path, clock, options=options)
     await engine.open()
     try:
         yield engine

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -93,9 +94,12 @@ async def test_a_broken_file_is_told_of(tmp_path: Path) -> None:
     """A read that meets a page of nonsense raises EngineUnavailable, and says that it is the file."""
     async with opened(tmp_path / "jobs.db") as engine:
         await engine.submit([new(n, input='"' + "x" * 300 + '"') for n in range(200)])
+    with closing(apsw.Connection(str(tmp_path / "jobs.db"))) as db:
+        roots = [page for (page,) in db.execute("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'jobs'")]
     with (tmp_path / "jobs.db").open("r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(40 * 4096))
+        for page in roots:
+            file.seek(4096 * (int(str(page)) - 1))
+            file.write(os.urandom(4096))
     async with opened(tmp_path / "jobs.db") as engine:
         with pytest.raises(EngineUnavailable, match="malformed"):
             await engine.find(JobQuery(TENANT))

@@ -1,4 +1,4 @@
-"""What the four roles of the memory engine share: the store, the clock, and whether it is open."""
+"""What the roles of the memory engine share: the store, the clock, and whether it is open."""
 
 from __future__ import annotations
 

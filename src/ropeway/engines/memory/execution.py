@@ -26,6 +26,7 @@ from ropeway.domain.lease import (
 )
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import opening_count
+from ropeway.domain.usage import amounts_of
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.memory.base import Role
 from ropeway.engines.memory.store import Session
@@ -153,4 +154,7 @@ class ExecutionRole(Role):
         job = self._held(lease)
         if job is None:
             return repeated(self._store.jobs.get(lease.job_id), lease, outcome)
-        return self._store.apply(job, committed(job, outcome, now)).state
+        change = committed(job, outcome, now)
+        after = self._store.apply(job, change)
+        self._store.use(after, amounts_of(change.used), now)
+        return after.state

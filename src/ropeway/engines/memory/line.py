@@ -29,9 +29,9 @@ class Line:
 
     def refusal(self, job: NewJob) -> QueueFull | TooManyQueued | None:
         """Why this queue cannot take the job now."""
-        limit = self.policy.max_depth_per_tenant
-        if limit is not None and self._own_depth[job.tenant] >= limit:
-            return TooManyQueued(job.queue, self._own_depth[job.tenant])
+        own = self._own_depth[job.tenant]
+        if any(limit is not None and own >= limit for limit in (self.policy.max_depth_per_tenant, job.max_own)):
+            return TooManyQueued(job.queue, own)
         if self.depth >= self.policy.max_depth:
             return QueueFull(job.queue, self.depth)
         return None

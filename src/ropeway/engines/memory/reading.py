@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from datetime import date
 
 import msgspec
 
@@ -11,8 +12,9 @@ from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery
 from ropeway.domain.lifecycle import State
-from ropeway.domain.log import EventPage, page
+from ropeway.domain.log import EventPage, LogQuery, page
 from ropeway.domain.queue import QueueStats
+from ropeway.domain.usage import UsageRow
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import JobPage
 from ropeway.engines.hints import Listener
@@ -49,6 +51,9 @@ class ReadingRole(Role):
         first = bisect_right(log, after, key=lambda event: event.cursor)  # a scan would make a long stream quadratic
         return page(job, log[first : first + limit], after, limit)
 
+    async def read_many(self, queries: Sequence[LogQuery]) -> list[EventPage | None]:
+        return [await self.read(*query) for query in queries]
+
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
         self._now()
         job = self._store.owned(tenant, job_id)
@@ -76,8 +81,16 @@ class ReadingRole(Role):
             for session in self._store.sessions.values()
         ]
 
+    async def usage(self, tenant: str, since: date, until: date) -> list[UsageRow]:
+        self._now()
+        rows = (row for row in self._store.usage.values() if row.tenant == tenant and since <= row.day <= until)
+        return sorted(rows, key=lambda row: (row.day, row.task))
+
     def listen(self, *topics: str) -> Listener:
         return self._store.board.listen(*topics)
+
+    async def tell(self, *topics: str) -> None:
+        self._store.board.fire(topics)
 
 
 def _number(cursor: str) -> int:

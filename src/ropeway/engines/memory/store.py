@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ropeway.domain.bucket import Level
 from ropeway.domain.change import Change
 from ropeway.domain.event import (
     OUTPUT_DELTA,
@@ -26,15 +27,7 @@ from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
 from ropeway.engines.memory.line import Line
 
-__all__ = ["Bucket", "Claim", "Session", "Store"]
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """What a bucket held, and when; and when it is full, and may be forgotten."""
-
-    level: float
-    at_ms: int
-    full_at_ms: int
+__all__ = ["Claim", "Session", "Store"]
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -70,7 +63,7 @@ class Store:
         self.duties: dict[str, tuple[str, int]] = {}
         self.records: dict[RecordKey, Record] = {}
         self.record_ids: dict[tuple[str, str], set[str]] = {}  # by kind and tenant
-        self.buckets: dict[str, Bucket] = {}
+        self.buckets: dict[str, Level] = {}
         self.usage: dict[tuple[str, date, str], UsageRow] = {}
         self.due: list[tuple[int, str]] = []  # scheduled jobs by time, and queued ones by queue deadline
         self.expiring: list[tuple[int, str]] = []  # terminal jobs by retention

@@ -11,7 +11,7 @@ from ropeway.domain.errors import (
     JobNotFound,
     JobNotRetryable,
 )
-from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt
+from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt, renewed
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.engines.base import Refusal
 from ropeway.engines.memory.base import Role
@@ -103,10 +103,7 @@ class SubmissionRole(Role):
             return JobNotFound()
         if not job.state.terminal:
             return JobNotRetryable(f"{job_id} is {job.state}; only a job that has ended can be retried")
-        again = NewJob(
-            new_id, tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job_id
-        )
-        return self._submit(again, now)
+        return self._submit(renewed(job, new_id), now)
 
     def _purge(self, tenant: str, job_id: str) -> JobNotFound | JobLive | None:
         job = self._store.owned(tenant, job_id)

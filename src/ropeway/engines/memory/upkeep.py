@@ -38,9 +38,7 @@ class UpkeepRole(Role):
         for key, claim in tuple(self._store.claims.items()):
             if claim.expires_at_ms <= now and claim.job_id not in self._store.jobs:
                 del self._store.claims[key]
-        for record_key, record in tuple(self._store.records.items()):
-            if record.expires_at_ms is not None and record.expires_at_ms <= now:
-                del self._store.records[record_key]
+        self._store.forget_past(now)
         for line in self._store.lines.values():
             line.forget_idle_flows()
         return pruned

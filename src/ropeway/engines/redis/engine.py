@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import binascii
 import itertools
 import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from datetime import date
 
 import msgspec
 
@@ -26,17 +24,19 @@ from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
-from ropeway.domain.log import EventPage
+from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.usage import UsageRow
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewer
 from ropeway.engines.hints import Listener
 from ropeway.engines.redis import reading, submitting, upkeep, working
+from ropeway.engines.redis.accounts import joined_usage, usage
 from ropeway.engines.redis.address import Address, parse
 from ropeway.engines.redis.claiming import free_claims, submit_under_claim
-from ropeway.engines.redis.fleet import PROVE_S, Failpoint, Fleet, Home
+from ropeway.engines.redis.fleet import PROVE_S, Failpoint, Fleet
 from ropeway.engines.redis.lane import chunks
-from ropeway.engines.redis.partition import Partition
+from ropeway.engines.redis.records import RecordsRole
 from ropeway.engines.redis.renewer import RedisRenewer, merged
 
 __all__ = ["RedisEngine"]
@@ -45,13 +45,10 @@ log = logging.getLogger("ropeway.engine")
 
 STEADY_S = 5.0  # after an outage nobody is rescued for so long: who lives renews first, and is no crash
 
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-
 _encode = msgspec.json.Encoder().encode
 
 
-class RedisEngine:
+class RedisEngine(RecordsRole):
     """Jobs on a Redis or Valkey server, or spread over the partitions of a cluster.
 
     The durability class is what the server proves (see `proof`), at the start and again every `prove_s` seconds. Use an
@@ -67,13 +64,11 @@ class RedisEngine:
         failpoint: Failpoint | None = None,
         prove_s: float = PROVE_S,
     ) -> None:
+        super().__init__(random)
         self._address: Address = parse(url)
         self._clock = clock
-        self._random = random
         self._failpoint = failpoint
         self._prove_s = prove_s
-        self._is_open = False
-        self._turns: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
     @property
     def info(self) -> EngineInfo:
@@ -177,6 +172,9 @@ class RedisEngine:
     async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
         return await reading.events(self._home(job_id), tenant, job_id, after, limit)
 
+    async def read_many(self, queries: Sequence[LogQuery]) -> list[EventPage | None]:
+        return await asyncio.gather(*(self.read(*query) for query in queries))
+
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
         place = await reading.position(self._home(job_id), tenant, job_id, limit)
         # In several partitions the lines go forward side by side, each as fast as the others.
@@ -197,8 +195,14 @@ class RedisEngine:
             for card in told[0]
         ]
 
+    async def usage(self, tenant: str, since: date, until: date) -> list[UsageRow]:
+        return joined_usage(await self._everywhere(lambda partition: usage(partition, tenant, since, until)))
+
     def listen(self, *topics: str) -> Listener:
         return self._open.board.listen(*topics)
+
+    async def tell(self, *topics: str) -> None:
+        await self._open.homes[0].hearing.tell(topics)
 
     # -- Upkeep
 
@@ -220,79 +224,14 @@ class RedisEngine:
     async def prune(self, limit: int) -> int:
         if len(self.partitions) > 1:
             await self._everywhere(lambda partition: free_claims(partition, self._home, limit))
+        await self._prune_records(limit)
         keep_bytes = self.keep_bytes
         return await self._within(limit, "prune", lambda partition, left: upkeep.prune(partition, left, keep_bytes))
 
     async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
         return await upkeep.elect(self._first, duty, holder, ttl_ms)
 
-    # -- which partition
-
-    @property
-    def keep_bytes(self) -> int | None:
-        """The most that the ended jobs of one partition may come to before a prune takes some; None: no limit."""
-        return self._open.keep_bytes
-
-    @property
-    def partitions(self) -> list[Partition]:
-        """All of them, for who looks at the store itself."""
-        return [home.partition for home in self._open.homes]
-
-    @property
-    def _open(self) -> Fleet:
-        if not self._is_open:
-            raise EngineUnavailable("the engine is not open")
-        return self._fleet
-
-    @property
-    def _first(self) -> Partition:
-        """Holds what there is once: the catalogue, and the duties."""
-        return self._open.homes[0].partition
-
-    def _place(self, key: str) -> int:
-        count = len(self._open.homes)
-        return binascii.crc32(key.encode()) % count if count > 1 else 0
-
-    def _home(self, job_id: str) -> Partition:
-        return self._open.homes[self._place(job_id)].partition
-
-    async def _everywhere(self, ask: Callable[[Partition], Awaitable[Answer]]) -> list[Answer]:
-        """Every partition's answer."""
-        homes = self._open.homes
-        if len(homes) == 1:
-            return [await ask(homes[0].partition)]
-        return await asyncio.gather(*(ask(home.partition) for home in homes))
-
-    def _by_turns(self, what: str) -> list[Partition]:
-        """All partitions, beginning with another each time: none is always the last."""
-        partitions = self.partitions
-        first = next(self._turns[what]) % len(partitions)
-        return partitions[first:] + partitions[:first]
-
-    async def _within(self, limit: int, what: str, ask: Callable[[Partition, int], Awaitable[int]]) -> int:
-        """What some partitions did, one after the other until the limit is reached."""
-        done = 0
-        for partition in self._by_turns(what):
-            if done < limit:
-                done += await ask(partition, limit - done)
-        return done
-
-    async def _spread(
-        self,
-        items: Sequence[Item],
-        key: Callable[[Item], str],
-        ask: Callable[[Home, Sequence[Item]], Awaitable[Sequence[Answer]]],
-    ) -> list[Answer]:
-        """Each item's answer, from the partition of its key."""
-        homes = self._open.homes
-        if len(homes) == 1:
-            return list(await ask(homes[0], items))
-        places = [self._place(key(item)) for item in items]
-        asked = sorted(set(places))
-        parts = [[item for item, place in zip(items, places, strict=True) if place == wanted] for wanted in asked]
-        told = await asyncio.gather(*(ask(homes[place], part) for place, part in zip(asked, parts, strict=True)))
-        answers = {place: iter(some) for place, some in zip(asked, told, strict=True)}
-        return [next(answers[place]) for place in places]
+    # -- keys that live apart from their jobs
 
     def _is_apart(self, job: NewJob) -> bool:
         """Whether the job's idempotency key may live in another partition than the job that it made."""

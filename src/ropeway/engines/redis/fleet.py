@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from ropeway.domain.bucket import Allowance, Spend
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable, LeaseLost
 from ropeway.domain.job import NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Commit
 from ropeway.domain.lifecycle import State
+from ropeway.domain.record import Record, RecordConflict, RecordKey
 from ropeway.engines.base import Refusal
-from ropeway.engines.redis import submitting, working
+from ropeway.engines.redis import recording, submitting, working
 from ropeway.engines.redis.address import Address, Node
 from ropeway.engines.redis.hearing import Hearing, RedisBoard
 from ropeway.engines.redis.lane import Lane
@@ -54,6 +56,13 @@ class Home:
         self.commits: Lane[Commit, State | LeaseLost] = Lane(
             lambda batch: working.commit(partition, batch), working.commit_size
         )
+        self.puts: Lane[recording.Marked, Record | RecordConflict] = Lane(
+            lambda batch: recording.put(partition, batch, wait), recording.put_size
+        )
+        self.fetches: Lane[RecordKey, Record | None] = Lane(lambda keys: recording.fetch(partition, keys))
+        self.spends: Lane[Sequence[Spend], list[Allowance]] = Lane(
+            lambda calls: recording.spend(partition, calls), recording.spend_size
+        )
 
     def _push(self, push: list[object]) -> None:
         self.hearing.on_push(push)
@@ -66,9 +75,8 @@ class Home:
 
     async def idle(self) -> None:
         """Until what was accepted has been answered."""
-        await self.submits.idle()
-        await self.appends.idle()
-        await self.commits.idle()
+        for lane in (self.submits, self.appends, self.commits, self.puts, self.fetches, self.spends):
+            await lane.idle()
 
 
 class Fleet:

@@ -38,6 +38,8 @@ _SINGLE = {
     "sessions": "zset",
     "queues": "set",
     "tasks": "hash",
+    "past": "zset",
+    "usages": "zset",
 }
 _NAMED = {
     "job": "hash",
@@ -52,11 +54,17 @@ _NAMED = {
     "held": "set",
     "asked": "set",
     "duty": "hash",
+    "rec": "hash",
+    "ids": "zset",
+    "bucket": "hash",
+    "usage": "hash",
 }
 _INDEXES = frozenset(
     {"due", "late", "ended", "claims", "sessions", "queues", "ready", "failed", "all", "held", "asked"}
+    | {"ids", "past"}
 )
-_OWNED = frozenset({"log", "claim", "session", "queue", "ready", "wake"})
+_OWNED = frozenset({"log", "claim", "session", "queue", "ready", "wake", "rec", "bucket", "usage"})
+_OF_RECORDS = frozenset({"ids", "past"})
 _KINDS = {"sessions": "session", "queues": "queue"}  # of what is found in an index; `stray` elsewhere
 
 Tally = dict[tuple[str, str], int]
@@ -178,9 +186,10 @@ class Walk:
         if told not in (wanted, "none") and kind not in _OWNED:
             self._tell("type", key, f"it is a {told} and should be a {wanted}", -1)
         if told == wanted and kind in _INDEXES:
+            script = "fsck_records" if kind in _OF_RECORDS else "fsck_index"
             async for members in self._members(key, wanted):
                 for part in chunks(members, BATCH):
-                    reply = await self._partition.call("fsck_index", int(self._mend), kind, name, *part)
+                    reply = await self._partition.call(script, int(self._mend), kind, name, *part)
                     for fault in filter(None, reply.values):
                         self._tell(_KINDS.get(kind, "stray"), key, *fault)
 

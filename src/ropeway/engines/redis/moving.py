@@ -10,12 +10,22 @@ from collections.abc import Callable, Sequence
 from ropeway.domain.change import Change
 from ropeway.domain.errors import EngineUnavailable, JobNotFound, LeaseLost
 from ropeway.domain.event import OUTPUT_RESET, STARTED, Event
-from ropeway.domain.job import Job
+from ropeway.domain.job import Job, NewJob
 from ropeway.domain.lifecycle import State
+from ropeway.engines.redis.accounts import account
 from ropeway.engines.redis.lane import chunks
 from ropeway.engines.redis.link import Arg
 from ropeway.engines.redis.partition import Partition
-from ropeway.engines.redis.rows import Stored, differences, events_text, job_from, past_from, past_text
+from ropeway.engines.redis.rows import (
+    Stored,
+    differences,
+    events_text,
+    job_from,
+    keeps,
+    options_text,
+    past_from,
+    past_text,
+)
 
 __all__ = ["Rule", "change", "load"]
 
@@ -89,7 +99,19 @@ def _arguments(stored: Stored, outcome: Change) -> list[Arg]:
         *dropped,
         len(entries),
         *(value for entry in entries for value in entry),
+        *_delivery(outcome.delivery),
+        len(told := account(outcome.used)),
+        *told,
     ]
+
+
+def _delivery(new: NewJob | None) -> tuple[Arg, ...]:
+    """How many arguments it is, and those."""
+    if new is None:
+        return (0,)
+    options = new.options
+    row = (new.id, new.queue, new.tenant, new.task, int(new.priority), repr(options.cost), new.input)
+    return (10, *row, options_text(options), *keeps(options))
 
 
 def _entry(event: Event) -> tuple[Arg, ...]:

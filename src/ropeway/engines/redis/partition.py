@@ -30,13 +30,17 @@ _NOT_THE_ONE = ("READONLY", "MOVED", "ASK", "UNBLOCKED")
 
 
 class Reply:
-    """What a script returned: the time on the engine's clock, and its own elements."""
+    """What a script returned: the time on the engine's clock, and its own elements.
 
-    __slots__ = ("now_ms", "values")
+    `repeated`: an earlier run's reply was lost, and it may have done what was asked.
+    """
 
-    def __init__(self, now_ms: int, values: list[Any]) -> None:
+    __slots__ = ("now_ms", "repeated", "values")
+
+    def __init__(self, now_ms: int, values: list[Any], repeated: bool = False) -> None:
         self.now_ms = now_ms
         self.values = values
+        self.repeated = repeated
 
 
 class Partition:
@@ -82,7 +86,9 @@ class Partition:
                 link = self.route.current
                 if link is None or not link.is_open:
                     link = await self.route.link(deadline_s)
-                return await self._run(link, SCRIPTS[name], args, wait)
+                reply = await self._run(link, SCRIPTS[name], args, wait)
+                reply.repeated = sent
+                return reply
             except LinkDown as error:
                 if error.sent and not sent:
                     sent = True

@@ -6,6 +6,7 @@ __all__ = ["acl_rules"]
 
 _COMMANDS = (
     "+@hash +@set +@sortedset +@stream +exists +type +del +unlink +rename",  # on the keys of the prefix alone
+    "+pexpire +pttl",  # for buckets, and for `ropeway fsck` to look at them
     "+eval +evalsha +time +spublish +ssubscribe +sunsubscribe",
     "+hello +auth +ping +select +info +wait +client|unblock",
     "+config|get",  # to know how often the append-only file is synced; without it class `window` is assumed

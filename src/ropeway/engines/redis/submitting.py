@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,14 @@ from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.rows import job_from, keeps, options_text
 
 __all__ = ["again", "size", "submit"]
+
+_REFUSED: dict[str, Callable[[str, int], Refusal]] = {
+    "own": TooManyQueued,
+    "full": QueueFull,
+    "reused": lambda queue, depth: IdempotencyKeyReused(),
+    "gone": lambda queue, depth: IdempotencyKeyReused("the job that this idempotency key made is gone"),
+    "taken": lambda queue, depth: IdempotencyKeyReused("this job id is taken"),
+}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -73,13 +81,19 @@ def _kind(job: NewJob) -> tuple[Arg, ...]:
 
 def _rest(job: NewJob) -> str:
     """What few jobs have."""
-    if job.delay_ms <= 0 and job.options.queue_timeout_s is None and job.retry_of is job.idempotency_key is None:
+    options = job.options
+    plain = job.delay_ms <= 0 and options.queue_timeout_s is None and options.webhook is None
+    if plain and job.retry_of is None and job.idempotency_key is None and job.max_own is None:
         return ""
     rest: dict[str, Any] = {}
     if job.delay_ms > 0:
         rest["delay"] = job.delay_ms
-    if job.options.queue_timeout_s is not None:
-        rest["wait"] = round(job.options.queue_timeout_s * 1000)
+    if options.queue_timeout_s is not None:
+        rest["wait"] = round(options.queue_timeout_s * 1000)
+    if options.webhook is not None:
+        rest["hook"] = True
+    if job.max_own is not None:
+        rest["most"] = job.max_own
     if job.retry_of is not None:
         rest["retry_of"] = job.retry_of
     if job.idempotency_key is not None:
@@ -94,15 +108,6 @@ def _answer(new: NewJob, answer: Any, depth: int, now_ms: int) -> Receipt | Refu
         stored = job_from(fields["id"], answer)
         assert stored is not None
         return Receipt(stored.job, replayed=True, depth=depth)
-    match answer:
-        case "own":
-            return TooManyQueued(new.queue, depth)
-        case "full":
-            return QueueFull(new.queue, depth)
-        case "reused":
-            return IdempotencyKeyReused()
-        case "gone":
-            return IdempotencyKeyReused("the job that this idempotency key made is gone")
-        case "taken":
-            return IdempotencyKeyReused("this job id is taken")
-    return Receipt(job_of(new, float(answer), now_ms), depth=depth)
+    if answer in _REFUSED:
+        return _REFUSED[answer](new.queue, depth)
+    return Receipt(job_of(new, float(answer), now_ms), False, depth)

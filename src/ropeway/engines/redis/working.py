@@ -13,6 +13,7 @@ from ropeway.domain.job import Job
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, Lease, LeaseRequest
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import opening_count
+from ropeway.engines.redis.accounts import usage_text
 from ropeway.engines.redis.lane import MAX_ITEMS
 from ropeway.engines.redis.link import Arg
 from ropeway.engines.redis.moving import change
@@ -120,9 +121,11 @@ async def commit(partition: Partition, batch: Sequence[Commit]) -> list[State | 
     if len(set(ids)) != len(ids):
         return [answer for each in batch for answer in await commit(partition, [each])]
     ending = [each for each in batch if each.outcome.kind in ENDS]
-    answers = dict(zip((each.lease.job_id for each in ending), await _end(partition, ending), strict=True))
-    going_on = {each.lease.job_id: each for each in batch if each.outcome.kind not in ENDS}
-    answers.update(await _go_on(partition, going_on))
+    told = zip((each.lease.job_id for each in ending), await _end(partition, ending), strict=True)
+    answers = {job_id: answer for job_id, answer in told if answer is not None}
+    answers.update(
+        await _move(partition, {each.lease.job_id: each for each in batch if each.lease.job_id not in answers})
+    )
     return [answers[job_id] for job_id in ids]
 
 
@@ -132,21 +135,28 @@ def commit_size(each: Commit) -> int:
     return len(outcome.output or "") + len(outcome.error or "") + len(outcome.usage or "") + 100
 
 
-async def _end(partition: Partition, batch: Sequence[Commit]) -> list[State | LeaseLost]:
-    """Commits that end their jobs, in one script."""
+async def _end(partition: Partition, batch: Sequence[Commit]) -> list[State | LeaseLost | None]:
+    """Commits that end their jobs, in one script; None for those that leave a delivery too, which it does not make."""
     if not batch:
         return []
     args: list[Arg] = []
     for each in batch:
         outcome = each.outcome
         args += (each.lease.job_id, each.lease.token, outcome.kind)
-        args += ("" if text is None else f"+{text}" for text in (outcome.output, outcome.error, outcome.usage))
+        args += ("" if text is None else f"+{text}" for text in (outcome.output, outcome.error))
+        args.append(usage_text(outcome.usage))
     reply = await partition.call("commit", *args)
-    return [LeaseLost() if answer == "lost" else State(answer) for answer in reply.values]
+    return [_ended(answer) for answer in reply.values]
 
 
-async def _go_on(partition: Partition, batch: dict[str, Commit]) -> dict[str, State | LeaseLost]:
-    """Commits after which the job is to run again, or has no attempt left."""
+def _ended(answer: str) -> State | LeaseLost | None:
+    if answer == "lost":
+        return LeaseLost()
+    return None if answer == "told" else State(answer)
+
+
+async def _move(partition: Partition, batch: dict[str, Commit]) -> dict[str, State | LeaseLost]:
+    """Commits after which the job is to run again, or has no attempt left, or of whose end somebody is to be told."""
 
     def rule(job: Job | None, now_ms: int) -> Change | State | LeaseLost:
         # job.id tells which: a rule is asked of one job at a time

@@ -104,18 +104,13 @@ def _move(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
     if not batch:
         return []
     moving = Moving(tx, load(tx, {commit.lease.job_id for commit in batch}))
-    used: list[Used] = []
-    answers = [_commit(tx, moving, commit, used) for commit in batch]
+    answers = [_commit(tx, moving, commit) for commit in batch]
     moving.save()
-    note_usage(tx, used)
     return answers
 
 
-def _commit(tx: Transaction, moving: Moving, each: Commit, used: list[Used]) -> State | LeaseLost:
+def _commit(tx: Transaction, moving: Moving, each: Commit) -> State | LeaseLost:
     job = moving.jobs.get(each.lease.job_id)
     if job is None or job.state is not State.running or job.token != each.lease.token:
         return repeated(job, each.lease, each.outcome)
-    after = moving.apply(job, committed(job, each.outcome, tx.now_ms))
-    if each.outcome.usage is not None:
-        used.append(Used(job.tenant, job.task, after.state.terminal, each.outcome.usage))
-    return after.state
+    return moving.apply(job, committed(job, each.outcome, tx.now_ms)).state

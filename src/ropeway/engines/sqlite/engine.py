@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 import apsw
 
+from ropeway.domain.bucket import Allowance, Spend, draws_of
 from ropeway.domain.clock import Clock, SystemClock
 from ropeway.domain.errors import EngineUnavailable, JobLive, JobNotFound, JobNotRetryable, LeaseLost
 from ropeway.domain.event import Cursor
@@ -14,12 +17,14 @@ from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
-from ropeway.domain.log import EventPage
+from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
+from ropeway.domain.record import Put, Record, RecordConflict, RecordKey, check_puts
+from ropeway.domain.usage import UsageRow
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewer
 from ropeway.engines.hints import Board, Listener
-from ropeway.engines.sqlite import reading, verbs
+from ropeway.engines.sqlite import accounts, reading, recording, verbs
 from ropeway.engines.sqlite.connection import SqliteOptions
 from ropeway.engines.sqlite.controlling import Cancel, Purge
 from ropeway.engines.sqlite.finding import find
@@ -55,6 +60,8 @@ class SqliteEngine:
         self._random = random
         self._options = options or SqliteOptions()
         self._board = Board()
+        self._reach_others: Callable[[], Peers] | None = None
+        self._others: Peers | None = None  # for `tell`, made when first needed: the writer's own are its thread's
         self._is_open = False
         self.info = EngineInfo("sqlite", f"sqlite:{path}", "disk", apsw.sqlite_lib_version())
 
@@ -83,6 +90,7 @@ class SqliteEngine:
         bell = None if directory is None else Bell.hang(directory)
         if directory is not None:
             self._writer.tell(Peers(directory, None if bell is None else bell.path))
+            self._reach_others = functools.partial(Peers, directory, None if bell is None else bell.path)
         self._hearing = Hearing(self._board, bell, self._readers.data_version)
         self._hearing.start()
 
@@ -90,6 +98,9 @@ class SqliteEngine:
         if self._is_open:
             self._is_open = False
             self._hearing.stop()
+            if self._others is not None:
+                self._others.close()
+                self._others = None
             await self._writer.stop()
             await self._readers.close()
 
@@ -149,6 +160,9 @@ class SqliteEngine:
     async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
         return self._read.at_once(reading.read, tenant, job_id, after, limit)
 
+    async def read_many(self, queries: Sequence[LogQuery]) -> list[EventPage | None]:
+        return self._read.at_once(reading.read_many, queries)
+
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
         near = self._read.at_once(reading.position, tenant, job_id, min(limit, _NEAR))
         if near is not None or limit <= _NEAR:
@@ -164,8 +178,18 @@ class SqliteEngine:
     async def workers(self) -> list[WorkerCard]:
         return await self._read.in_thread(reading.workers)
 
+    async def usage(self, tenant: str, since: date, until: date) -> list[UsageRow]:
+        return await self._read.in_thread(accounts.usage, tenant, since, until)
+
     def listen(self, *topics: str) -> Listener:
         return self._board.listen(*topics)
+
+    async def tell(self, *topics: str) -> None:
+        self._board.fire(topics)
+        if self._is_open and self._reach_others is not None:
+            if self._others is None:
+                self._others = self._reach_others()
+            self._others.tell(topics)
 
     # -- Upkeep
 
@@ -180,6 +204,25 @@ class SqliteEngine:
 
     async def elect(self, duty: str, holder: str, ttl_ms: int) -> bool:
         return (await self._write.do(verbs.ELECT, [Elect(duty, holder, ttl_ms)]))[0]
+
+    # -- Records
+
+    async def put(self, puts: Sequence[Put]) -> list[Record | RecordConflict]:
+        check_puts(puts)
+        return await self._write.do(verbs.PUT, puts)
+
+    async def fetch(self, keys: Sequence[RecordKey]) -> list[Record | None]:
+        return self._read.at_once(recording.fetch, keys, self._clock.now_ms())
+
+    async def scan(self, kind: str, tenant: str, after: str = "", limit: int = 100) -> list[Record]:
+        return self._read.at_once(recording.scan, kind, tenant, after, limit, self._clock.now_ms())
+
+    async def drop(self, keys: Sequence[RecordKey]) -> list[bool]:
+        return await self._write.do(verbs.DROP, keys)
+
+    async def spend(self, wishes: Sequence[Spend]) -> list[Allowance]:
+        draws_of(wishes)  # what is wrong in it is this caller's alone
+        return (await self._write.do(verbs.SPEND, [wishes]))[0]
 
     @property
     def _write(self) -> Writer:

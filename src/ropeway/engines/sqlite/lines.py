@@ -97,12 +97,11 @@ class Flow:
         self._last_finish = row.last_finish
         self._weight = line.policy.weights.get(row.tenant, 1.0)
 
-    def refusal(self) -> QueueFull | TooManyQueued | None:
-        """Why the queue cannot take one more job of this tenant."""
-        policy = self.line.policy
-        limit = policy.max_depth_per_tenant
-        if limit is not None and self._own.waiting >= limit:
-            return TooManyQueued(self.line.name, self._own.waiting)
+    def refusal(self, max_own: int | None) -> QueueFull | TooManyQueued | None:
+        """Why the queue cannot take one more job of this tenant; `max_own` is what the job itself says of that."""
+        policy, own = self.line.policy, self._own.waiting
+        if any(limit is not None and own >= limit for limit in (policy.max_depth_per_tenant, max_own)):
+            return TooManyQueued(self.line.name, own)
         if self.line.depth.waiting >= policy.max_depth:
             return QueueFull(self.line.name, self.line.depth.waiting)
         return None

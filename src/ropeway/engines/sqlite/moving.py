@@ -12,8 +12,10 @@ from typing import Any
 
 from ropeway.domain.change import Change
 from ropeway.domain.event import Event
-from ropeway.domain.job import Job
+from ropeway.domain.job import Job, NewJob
 from ropeway.domain.lifecycle import WAITING, State
+from ropeway.engines.sqlite.accounts import Used, note_usage
+from ropeway.engines.sqlite.arriving import deliver
 from ropeway.engines.sqlite.rows import JOB, JOB_BARE, decode_jobs, with_input
 from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.statements import encode_text
@@ -89,6 +91,8 @@ class Moving:
         self.jobs = {job.id: job for job in jobs}
         self._changed: set[str] = set()
         self._events: list[Event] = []
+        self._deliveries: list[NewJob] = []
+        self._used: list[Used] = []
 
     def owned(self, tenant: str, job_id: str) -> Job | None:
         """The job, if it is this tenant's."""
@@ -99,20 +103,31 @@ class Moving:
         """Take what became of a job: the only writer of a state here. It counts and hints; `save` writes."""
         job = change.job
         self._events += change.events
+        if change.delivery is not None:
+            self._deliveries.append(change.delivery)
+        if change.used is not None:
+            self._used.append(Used(job.tenant, job.task, job.state.terminal, change.used))
         self.jobs[job.id] = job
         self._changed.add(job.id)
         self._tx.topics.jobs.add(job.id)
         if job.state is not old.state:
             self._tx.ledger.count(job.queue, job.tenant, old.state, job.state)
+            if job.state.terminal:
+                self._tx.topics.ends.add(job.id)
             self._hint(job)
         return job
 
     def save(self) -> None:
-        """Write the changed jobs and the new events."""
+        """Write the changed jobs, the new events, the deliveries of ends, and what was used."""
         self._tx.run_packed(_SAVE, [_row(self.jobs[job_id]) for job_id in sorted(self._changed)])
         self._tx.run_packed(KEEP_EVENTS, [_event_row(event) for event in self._events])
         self._changed.clear()
         self._events.clear()
+        if self._deliveries:
+            deliver(self._tx, self._deliveries)
+            self._deliveries.clear()
+        note_usage(self._tx, self._used)
+        self._used.clear()
 
     def _hint(self, job: Job) -> None:
         topics = self._tx.topics

@@ -21,6 +21,7 @@ __all__ = [
     "decode_jobs",
     "events_of",
     "input_of",
+    "job_up_to",
     "options_from",
     "options_text",
     "with_input",
@@ -71,9 +72,10 @@ _PLAIN = [
 ]
 
 
-def _job(input_: str) -> str:
+def _job(input_: str, output: str = "jobs.output") -> str:
     """The SQL of a job as a JSON object, from its row `jobs`."""
-    fields = ", ".join(f"'{name}', jobs.{name}" for name in _PLAIN)
+    columns = {name: f"jobs.{name}" for name in _PLAIN} | {"output": output}
+    fields = ", ".join(f"'{name}', {column}" for name, column in columns.items())
     state = f"CASE jobs.state {_STATE_NAME} END"
     return (
         f"json_object({fields}, 'input', {input_}, 'options', json(coalesce(jobs.options, '{{}}')), 'state', {state})"
@@ -85,6 +87,16 @@ JOB = _job(INPUT)
 
 JOB_BARE = _job("''")
 """A job without its input, from `jobs` alone."""
+
+
+def job_up_to(epoch: str, seq: str, limit: str) -> str:
+    """As `JOB_BARE`, for a page of its log: without the output, too, where the page surely ends before the job does.
+
+    An output may be a thousand times as large as a page, and a log is read in many.
+    """
+    reaches = f"jobs.seq - 1 <= iif(jobs.epoch = {epoch}, {seq}, -1) + {limit} OR jobs.epoch < {epoch}"
+    return _job("''", f"iif({reaches}, jobs.output, NULL)")
+
 
 decode_jobs = msgspec.json.Decoder(list[Job]).decode
 

@@ -21,7 +21,7 @@ from ropeway.domain.lifecycle import State
 __all__ = ["APPLICATION_ID", "CODES", "STATES", "STATE_COLUMNS", "VERSION", "install"]
 
 APPLICATION_ID = 0x52505759  # "RPWY", so that a file of somebody else's is known as such
-VERSION = 1
+VERSION = 3
 
 STATES = tuple(State)
 """A state's number in the tables is its place here."""
@@ -142,7 +142,41 @@ CREATE TABLE tasks(name TEXT PRIMARY KEY, card TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE duties(duty TEXT PRIMARY KEY, holder TEXT NOT NULL, until_ms INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_MIGRATIONS = (_V1,)
+_V2 = """
+CREATE TABLE records(
+    kind TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER,
+    PRIMARY KEY (kind, tenant, id)
+);
+CREATE INDEX expiring_records ON records(expires_at_ms) WHERE expires_at_ms IS NOT NULL;
+
+CREATE TABLE buckets(
+    bucket TEXT PRIMARY KEY,
+    level REAL NOT NULL,  -- what it held
+    at_ms INTEGER NOT NULL,  -- at this time
+    full_at_ms INTEGER NOT NULL  -- a full one need not be remembered
+) WITHOUT ROWID;
+CREATE INDEX filling ON buckets(full_at_ms);
+"""
+
+_V3 = """
+CREATE TABLE usage(
+    tenant TEXT NOT NULL,
+    day INTEGER NOT NULL,  -- counted from the first day of year 1, as Python does
+    task TEXT NOT NULL,
+    name TEXT NOT NULL,  -- '': how many jobs
+    amount REAL NOT NULL,
+    PRIMARY KEY (tenant, day, task, name)
+) WITHOUT ROWID;
+CREATE INDEX usage_days ON usage(day);
+"""
+
+_MIGRATIONS = (_V1, _V2, _V3)
 """Entry number v takes a file from schema v to v + 1; a released entry is never changed."""
 
 

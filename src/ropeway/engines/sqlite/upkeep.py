@@ -13,9 +13,11 @@ from ropeway.domain.change import promoted
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Promotion
+from ropeway.engines.sqlite.accounts import forget_usage
 from ropeway.engines.sqlite.controlling import remove
 from ropeway.engines.sqlite.leasing import fail_late
 from ropeway.engines.sqlite.moving import Moving
+from ropeway.engines.sqlite.recording import forget_past
 from ropeway.engines.sqlite.rows import JOB_BARE, decode_jobs
 from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.transaction import Transaction
@@ -104,8 +106,10 @@ def _prune(tx: Transaction, limit: int) -> int:
     expired = _decode_texts(tx.value(_EXPIRING, tx.now_ms, limit))
     remove(tx, expired)
     tx.run(_FORGET_CLAIMS, tx.now_ms, limit)
+    forget_past(tx, limit)
     tx.ledger.flush()  # virtual time is read next
     tx.run(_FORGET_IDLE_FLOWS)
+    forget_usage(tx)
     return len(expired)
 
 

@@ -6,8 +6,8 @@ submitted, and which places were freed, in the same breath.
 
 `durable` operations are fsynced before they are answered. The others may be lost when the power goes (not when a
 process dies): a lost lease or append is an attempt that its worker, who lost power too, does not go on with; a lost
-renewal, rescue or promotion is made again. WAL keeps what was written in order, so nothing durable ever follows a
-gap.
+renewal, rescue or promotion is made again; a bucket that forgot what was spent is full too soon, once. WAL keeps what
+was written in order, so nothing durable ever follows a gap.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from ropeway.domain.bucket import Allowance, Spend
 from ropeway.domain.errors import JobLive, JobNotFound, JobNotRetryable, LeaseLost
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange, QueuePolicy
+from ropeway.domain.record import Put, Record, RecordConflict, RecordKey
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import Promotion, Refusal
-from ropeway.engines.sqlite import appending, committing, controlling, leasing, sessions, submitting, upkeep
+from ropeway.engines.sqlite import appending, committing, controlling, leasing, recording, sessions, submitting, upkeep
 from ropeway.engines.sqlite.transaction import Transaction
 
 __all__ = [
@@ -31,16 +33,19 @@ __all__ = [
     "CANCEL",
     "CLOSE",
     "COMMIT",
+    "DROP",
     "ELECT",
     "LEASE",
     "PROMOTE",
     "PRUNE",
     "PUBLISH",
     "PURGE",
+    "PUT",
     "RENEW",
     "RESCUE",
     "RETRY",
     "SET_QUEUE",
+    "SPEND",
     "SUBMIT",
     "Verb",
 ]
@@ -78,3 +83,6 @@ PROMOTE: Verb[int, Promotion] = Verb(upkeep.promote, durable=False)
 LEASE: Verb[LeaseRequest, list[Assignment]] = Verb(leasing.lease, durable=False)
 PRUNE: Verb[int, int] = Verb(upkeep.prune, durable=False)
 ELECT: Verb[upkeep.Elect, bool] = Verb(upkeep.elect, durable=False)
+PUT: Verb[Put, Record | RecordConflict] = Verb(recording.put, durable=True)
+DROP: Verb[RecordKey, bool] = Verb(recording.drop, durable=True)
+SPEND: Verb[Sequence[Spend], list[Allowance]] = Verb(recording.spend, durable=False)

@@ -7,6 +7,7 @@ Engine authors write a `Harness` (and a `DurableHarness` where jobs survive); no
 """
 
 from ropeway.testing.conformance import (
+    accounts,
     cancelling,
     delays,
     duties,
@@ -18,9 +19,12 @@ from ropeway.testing.conformance import (
     idempotency,
     leasing,
     life,
+    outbox,
     outcomes,
     queues,
+    rates,
     reading,
+    records,
     repeats,
     retention,
     retries,
@@ -33,6 +37,7 @@ from ropeway.testing.conformance.registry import CHECKS, Check, checks_for, run
 __all__ = [
     "CHECKS",
     "Check",
+    "accounts",
     "cancelling",
     "checks_for",
     "delays",
@@ -45,9 +50,12 @@ __all__ = [
     "idempotency",
     "leasing",
     "life",
+    "outbox",
     "outcomes",
     "queues",
+    "rates",
     "reading",
+    "records",
     "repeats",
     "retention",
     "retries",

@@ -61,7 +61,7 @@ async def a_failed_wait_wakes_its_readers(bench: Bench) -> None:
 
 @promise
 async def an_end_wakes_those_who_wait_for_it(bench: Bench) -> None:
-    """`end:<id>` fires when the job ends in any way, and when it is deleted; a start or an event tells nothing there."""
+    """`end:<id>` fires when the job ends in any way, and when it is deleted; a start or an event tells it nothing."""
     held = await bench.start_job()
     topic = f"end:{held.job_id}"
     with bench.engine.listen(topic, "lifecycle", f"job:{held.job_id}") as listener:
@@ -81,6 +81,15 @@ async def a_cancel_wakes_its_worker(bench: Bench) -> None:
     """`worker:<session>` fires when a job that the session runs is asked to stop."""
     held = await bench.start_job()
     await _assert_hinted(bench.engine, f"worker:{SESSION}", lambda: bench.cancel(held.job_id))
+
+
+@promise
+async def whoever_wishes_may_hint(bench: Bench) -> None:
+    """`tell` wakes those who listen on its topics, and nobody else."""
+    with bench.engine.listen("input:other") as other:
+        await _assert_hinted(bench.engine, "input:job_1", lambda: bench.engine.tell("input:job_0", "input:job_1"))
+        await _assert_hinted(bench.engine, "job:job_1", lambda: bench.engine.tell("job:job_1"))
+        assert await other.wait(0) == set()
 
 
 @promise
@@ -146,6 +155,7 @@ async def hints_reach_other_processes(bench: Bench) -> None:
     await _assert_hinted(bench.engine, f"worker:{SESSION}", lambda: other.cancel(TENANT, ["job_x"], None))
     await _assert_hinted(other, "lifecycle", lambda: bench.commit(held))
     await _assert_hinted(bench.engine, "upkeep", lambda: other.submit([bench.new(delay_ms=1000)]))
+    await _assert_hinted(bench.engine, "input:job_x", lambda: other.tell("input:job_x"))
 
 
 async def _assert_hinted(engine: Engine, topic: str, act: Callable[[], Awaitable[object]]) -> None:

@@ -99,6 +99,26 @@ async def a_tenant_has_a_limit_of_its_own(bench: Bench) -> None:
 
 
 @promise
+async def a_job_may_bring_its_own_limit(bench: Bench) -> None:
+    """`max_own` bounds its tenant's waiting jobs, to the job, within one batch too; the narrower limit holds.
+
+    A repeat is answered as it was before, and who brings no limit is held by none.
+    """
+    jobs = [bench.new(max_own=2, idempotency_key=f"k{n}", fingerprint="f") for n in range(3)]
+    answers = await bench.engine.submit([*jobs, bench.new(tenant="b", max_own=1)])
+    assert [type(answer) for answer in answers] == [Receipt, Receipt, TooManyQueued, Receipt]
+    assert as_(TooManyQueued, answers[2]).depth == 2
+    (again,) = await bench.engine.submit([bench.new(max_own=1, idempotency_key="k0", fingerprint="f")])
+    assert as_(Receipt, again).replayed
+    await bench.add()
+    await bench.engine.set_queue([QueueChange(QUEUE, max_depth_per_tenant=3)])
+    (refused,) = await bench.engine.submit([bench.new(max_own=9)])
+    assert as_(TooManyQueued, refused).depth == 3
+    await bench.lease(2)
+    await bench.add(max_own=3)
+
+
+@promise
 async def a_tenants_limit_comes_before_the_queues(bench: Bench) -> None:
     """Who is over both limits is told of its own: the one that it can do something about."""
     await bench.engine.set_queue([QueueChange(QUEUE, max_depth=1, max_depth_per_tenant=1)])

@@ -6,6 +6,7 @@ import json
 
 from ropeway.domain.event import START, Cursor, Event
 from ropeway.domain.job import JobOptions
+from ropeway.domain.log import LogQuery
 from ropeway.testing.bench import TENANT, Bench
 from ropeway.testing.conformance.registry import promise
 
@@ -18,7 +19,7 @@ DELTA = "output.delta"
 async def every_cursor_resumes_exactly(bench: Bench) -> None:
     """From any event's id, with any page size, a reader gets the events after it: none missing, none twice.
 
-    For a running job, one between attempts, one rescued and one ended.
+    For a running job, one between attempts, one rescued and one ended, whose output is whole wherever its end is.
     """
     held = await _eventful(bench)
     await _assert_resumable(bench, held)
@@ -26,8 +27,9 @@ async def every_cursor_resumes_exactly(bench: Bench) -> None:
         leased = await bench.lease_one()
         await bench.append(leased, leased.next_seq, (DELTA, '"again"'))
         await _assert_resumable(bench, held)
-        await bench.commit(leased, end)
+        await bench.commit(leased, end, output='"whole"' if end == "succeeded" else None)
         await _assert_resumable(bench, held)
+    assert json.loads((await bench.log(held))[-1].data) == {"output": "whole"}
 
 
 @promise
@@ -91,6 +93,25 @@ async def a_job_that_is_not_there_has_no_log(bench: Bench) -> None:
     await bench.engine.purge(TENANT, [job.id])
     assert await bench.engine.read(TENANT, job.id, START, 10) is None
     assert await bench.engine.read(TENANT, "absent", START, 10) is None
+
+
+@promise
+async def many_logs_are_read_as_each_alone(bench: Bench) -> None:
+    """`read_many` answers in place as `read` does: from any cursor, twice when asked twice, None for what is not there.
+
+    A log longer than its page, a snapshot, an ended job and another tenant's job are among them.
+    """
+    eventful = await _eventful(bench)
+    ended = await bench.finish()
+    others = await bench.submit(bench.new(tenant="other"))
+    cursors = [START, *(event.cursor for event in await bench.log(eventful)), Cursor(10**30, 10**8)]
+    queries = [LogQuery(TENANT, eventful, cursor, limit) for cursor in cursors for limit in (1, 3, 100)]
+    queries += [LogQuery(TENANT, id_, START, 9) for id_ in (ended.id, "absent", others[0].id, ended.id)]
+    queries.append(LogQuery("other", others[0].id, START, 9))
+    alone = [await bench.engine.read(*query) for query in queries]
+    assert await bench.engine.read_many(queries) == alone
+    assert [page is None for page in alone[-5:]] == [False, True, True, False, False]
+    assert await bench.engine.read_many([]) == []
 
 
 @promise

@@ -14,6 +14,7 @@ from ropeway.domain.event import START
 from ropeway.domain.job import Job
 from ropeway.domain.lease import Commit, LeaseRequest, Outcome
 from ropeway.domain.queue import DEFAULT_MAX_DEPTH, QueueChange
+from ropeway.domain.webhook import delivery_id
 from ropeway.domain.worker import WorkerCard
 from ropeway.engines.base import Engine
 from ropeway.testing.faults import Moment
@@ -199,7 +200,16 @@ class Driver:
             ids = [job_id for job_id, owner in self.world.owners.items() if owner == tenant]
             found = await self.engine.get(tenant, ids)
             jobs.update((job_id, job) for job_id, job in zip(ids, found, strict=True) if job is not None)
-        return Look(self.world.clock.now_ms(), jobs)
+        return Look(self.world.clock.now_ms(), jobs, await self._deliveries(jobs))
+
+    async def _deliveries(self, jobs: dict[str, Job]) -> dict[str, Job]:
+        found: dict[str, Job] = {}
+        for tenant in TENANTS:
+            hooked = [job.id for job in jobs.values() if job.tenant == tenant and job.options.webhook is not None]
+            if hooked:
+                told = await self.engine.get(tenant, [delivery_id(job_id) for job_id in hooked])
+                found.update((job_id, job) for job_id, job in zip(hooked, told, strict=True) if job is not None)
+        return found
 
     async def _read_log(self, tenant: str, job_id: str) -> None:
         page = await self.engine.read(tenant, job_id, START, _ENOUGH)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ropeway.domain.event import Event
@@ -49,10 +50,14 @@ class Op(NamedTuple):
 
 
 class Look(NamedTuple):
-    """Every job of every tenant as `get` showed it, and the engine's time."""
+    """Every job of every tenant as `get` showed it, and the engine's time.
+
+    `deliveries` are the jobs that tell of others' ends, by the job that each tells of.
+    """
 
     at_ms: int
     jobs: dict[str, Job]
+    deliveries: Mapping[str, Job] = MappingProxyType({})
 
 
 class Step(NamedTuple):

@@ -2,8 +2,9 @@
 -- commit: running -> succeeded | failed | cancelled, for who holds the lease. (What is to run again: see move.lua.)
 --
 -- ARGV[3..]  for each commit six elements: id, token, kind, output, error, usage; of the last three, a text after '+', or
---            '' for none
--- Returns    for each the state that the job came to, or 'lost'. The holder's repeat of its commit is answered again.
+--            '' for none; before the '+' of a usage stands how long the account (see common.lua) in front of it is
+-- Returns    for each the state that the job came to, or 'lost', or 'told', when somebody is to be told of its end and
+--            nothing was done: see move.lua. The holder's repeat of its commit is answered again.
 local reply = {0, 0, 0}
 local ends = {succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled'}
 
@@ -34,8 +35,12 @@ local function finish(id, key, job, kind, output, err, usage)
         call('HDEL', key, 'output', 'error')
     end
     if usage ~= '' then
+        local length, from = string.match(usage, '^(%d+)%+()')
         fields[#fields + 1] = 'usage'
-        fields[#fields + 1] = string.sub(usage, 2)
+        fields[#fields + 1] = string.sub(usage, from + length)
+        if length ~= '0' then
+            note_usage(job[3], cjson.decode(string.sub(usage, from, from + length - 1)), true)
+        end
     end
     local bytes = JOB_BYTES + head.size + (job[9] or 0) + math.max(#output - 1, 0) + math.max(#err - 1, 0)
     local expires = settle(state, head, id, bytes)
@@ -55,10 +60,12 @@ for i = 3, #ARGV, 6 do
     local id, token, kind, output, err, usage = unpack(ARGV, i, i + 5)
     local key = root .. 'job:' .. id
     local job = call('HMGET', key, 'state', 'token', 'head', 'session', 'cancel_requested_at_ms', 'version', 'seq',
-        'last_outcome', 'logged', 'runs')
+        'last_outcome', 'logged', 'runs', 'hook')
     local answer = 'lost'
     if job[2] == token then
-        if job[1] == 'running' then
+        if job[1] == 'running' and job[11] then
+            answer = 'told'
+        elseif job[1] == 'running' then
             answer = finish(id, key, job, kind, output, err, usage)
             changed = true
         elseif job[8] == kind then
@@ -75,5 +82,6 @@ for session, ids in pairs(left) do
 end
 save_settled()
 save_counts()
+save_usage()
 hint_lifecycle()
 return reply_of_write(reply)

@@ -206,3 +206,55 @@ local function settle(state, head, id, bytes)
         return integer(now + keep)
     end
 end
+
+-- What attempts told as they ended: names and amounts, one after the other. Gathered over the script for each tenant's
+-- account of today, and written once; `usages` lists the accounts by day, for who drops the old ones.
+local accounts = {}
+
+local function note_usage(head, told, ends)
+    local tenant, task = string.match(head, '^%S+ (%S+) (%S+)')
+    local account = inner(accounts, tenant)
+    for i = 1, #told, 2 do
+        local field = task .. ' ' .. told[i]
+        account[field] = (account[field] or 0) + told[i + 1]
+    end
+    if ends and #told > 0 then
+        account[task .. ' '] = (account[task .. ' '] or 0) + 1
+    end
+end
+
+local function save_usage()
+    local day = integer(math.floor(now / 86400000))
+    for tenant, account in pairs(accounts) do
+        for field, amount in pairs(account) do
+            call('HINCRBYFLOAT', root .. 'usage:' .. day .. ' ' .. tenant, field, text(amount))
+        end
+        call('ZADD', root .. 'usages', day, day .. ' ' .. tenant)
+    end
+end
+
+-- A job that another's end makes: into its line whatever that holds, unless its id is known. `queued` comes with the
+-- counts that the script saves.
+local function deliver(id, queue, tenant, task, band, cost, input, options, keep, failed_keep)
+    local job, line, tag = root .. 'job:' .. id, root .. 'queue:' .. queue, 'f' .. band .. ' ' .. tenant
+    if call('EXISTS', job) == 1 then
+        return
+    end
+    local found = call('HMGET', line, 'max_depth', 'weights', 'v' .. band, tag)
+    local weight = found[2] and cjson.decode(found[2])[tenant] or 1
+    local start = math.max(tonumber(found[3]) or 0, tonumber(found[4]) or 0)
+    local number = math.max((tonumber(call('HGET', root .. 'meta', 'number')) or 0) + 1, clock_us)
+    local rank, number_text = text((2 - band) * 1e12 + start), integer(number)
+    call('HSET', root .. 'meta', 'number', number_text)
+    call('HSET', job, 'input', input, 'options', options, 'head', queue .. ' ' .. tenant .. ' ' .. task .. ' ' .. band
+        .. ' ' .. number_text .. ' ' .. rank .. ' ' .. now_text .. ' ' .. keep .. ' ' .. failed_keep .. ' ' .. #input)
+    call('XADD', root .. 'all:' .. tenant, number_text .. '-0', 'i', id)
+    call('ZADD', root .. 'ready:' .. queue, rank, ticket_of(number, id))
+    wake(queue)
+    call('HSET', line, tag, text(start + cost / weight))
+    if not found[1] then
+        call('HSETNX', line, 'max_depth', 1000000)
+        call('SADD', root .. 'queues', queue)
+    end
+    count(queue, tenant, 'queued', 1)
+end

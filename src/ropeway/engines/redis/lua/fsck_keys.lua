@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- fsck: keys that must have an owner, each held against it, all of one moment.
 --
--- ARGV[3]  '1' to put right what can be   ARGV[4..] for each key two elements: its kind (log, claim, session, queue, ready
---          or wake) and its name
+-- ARGV[3]  '1' to put right what can be   ARGV[4..] for each key two elements: its kind (log, claim, session, queue, ready,
+--          wake, rec, bucket or usage) and its name
 -- Returns  for each {} when all is well or it has gone since, else what is wrong, and 1 (put right), 0 (it can be) or -1 (it cannot)
 local repair = ARGV[3] == '1'
 local changed = false
@@ -15,6 +15,13 @@ local function look_at(kind, name)
         return not call('ZSCORE', root .. 'claims', name) and 'it is not in claims: nothing would ever end it'
     elseif kind == 'session' then
         return not call('ZSCORE', root .. 'sessions', name) and 'it is not in sessions: nothing would ever end it'
+    elseif kind == 'usage' then
+        return not call('ZSCORE', root .. 'usages', name) and 'it is not in usages: nothing would ever end it'
+    elseif kind == 'bucket' then
+        return call('PTTL', root .. 'bucket:' .. name) == -1 and 'nothing would ever end it'
+    elseif kind == 'rec' then
+        local unlisted = call('HLEN', root .. 'rec:' .. name) - call('ZCARD', root .. 'ids:' .. name)
+        return unlisted > 0 and unlisted .. ' of its records are not listed'
     end
     return call('SISMEMBER', root .. 'queues', name) == 0 and 'there is no queue ' .. name
 end
@@ -25,7 +32,13 @@ local function mend(kind, name)
         call('ZADD', root .. 'claims', call('HGET', key, 'expires') or integer(now), name)
     elseif kind == 'session' and call('EXISTS', root .. 'held:' .. name) == 1 then
         call('ZADD', root .. 'sessions', 0, name) -- what it holds is rescued
-    elseif kind == 'log' or kind == 'claim' or kind == 'session' or kind == 'wake' then
+    elseif kind == 'usage' then
+        call('ZADD', root .. 'usages', string.match(name, '^%d+') or 0, name)
+    elseif kind == 'rec' then
+        for _, id in ipairs(call('HKEYS', key)) do
+            call('ZADD', root .. 'ids:' .. name, 0, id)
+        end
+    elseif kind == 'bucket' or kind == 'log' or kind == 'claim' or kind == 'session' or kind == 'wake' then
         call('UNLINK', key)
     else
         call('SADD', root .. 'queues', name)

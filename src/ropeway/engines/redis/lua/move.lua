@@ -3,7 +3,9 @@
 -- written since, not at all. Every change that is not in a hurry comes this way; the caller knows the state table.
 --
 -- ARGV[3..]  for each job: id, the version read, how many fields to set, those with their values, how many fields to
---            drop, those, how many stream entries to add, each of id, attempt, at_ms, events
+--            drop, those, how many stream entries to add, each of id, attempt, at_ms, events; 0, or 10 and the job
+--            that delivers its end: id, queue, tenant, task, band, cost, input, options, keep, failed_keep; how many
+--            elements of its account (see common.lua), and those
 -- Returns    for each 1 (done) or 0 (it is not there, or has another version)
 local reply = {0, 0, 0}
 local place = 3
@@ -62,6 +64,7 @@ while place <= #ARGV do
     for i = 1, next_count() do
         entries[i] = next_args(4)
     end
+    local delivery, told = next_args(next_count()), next_args(next_count())
     local key = root .. 'job:' .. id
     local job = call('HMGET', key, 'head', 'version', 'state', 'session', 'queue_deadline_ms')
     local done = job[1] and (job[2] or '1') == version
@@ -76,6 +79,12 @@ while place <= #ARGV do
             call('XADD', root .. 'log:' .. id, entry[1], 'a', entry[2], 't', entry[3], 'e', entry[4])
         end
         local ended = reindex(id, key, parse_head(job[1]), job[3] or 'queued', job[4], job[5])
+        if delivery[1] then
+            deliver(unpack(delivery))
+        end
+        if told[1] then
+            note_usage(job[1], told, ended)
+        end
         if ended then
             hint_end(id)
         else
@@ -90,5 +99,6 @@ if not changed then
 end
 save_settled()
 save_counts()
+save_usage()
 hint_lifecycle()
 return reply_of_write(reply)

@@ -48,6 +48,15 @@ local function prune_claims(limit)
     end
 end
 
+-- Accounts are kept for 400 days (domain/usage.py).
+local function prune_usage(limit)
+    local oldest = integer(math.floor(now / 86400000) - 400)
+    for _, name in ipairs(call('ZRANGEBYSCORE', root .. 'usages', '-inf', '(' .. oldest, 'LIMIT', 0, limit)) do
+        call('UNLINK', root .. 'usage:' .. name)
+        call('ZREM', root .. 'usages', name)
+    end
+end
+
 -- A tenant without a tag starts at virtual time all the same.
 local function forget_idle_flows()
     for _, queue in ipairs(call('SMEMBERS', root .. 'queues')) do
@@ -115,6 +124,7 @@ if ARGV[3] == '' then
         gone = gone + prune_bytes(limit - gone, tonumber(ARGV[5]))
     end
     prune_claims(limit)
+    prune_usage(limit)
     forget_idle_flows()
     reply[4] = gone
 else

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- spend: amounts out of buckets, of each call all that it wants or none (domain/bucket.py has the rule). A bucket is
--- kept until it is full: a key that goes by itself a minute after that, by this server's own clock.
+-- kept until it is full, and goes by itself a minute after that, by this server's own clock.
 --
 -- ARGV[3]   what a bucket may miss of what is wanted
 -- ARGV[4..] for each call: how many buckets, then for each of them: name, refill a second, capacity, what is wanted, and
@@ -18,9 +18,9 @@ local function next_bucket()
         wanted = tonumber(ARGV[place + 3]), forced = tonumber(ARGV[place + 4]),
     }
     place = place + 5
-    local known = call('HMGET', bucket.key, 'level', 'at')
+    local known = call('HMGET', bucket.key, 'level', 'at', 'full')
     bucket.at, bucket.level = clock_us, bucket.capacity
-    if known[1] then
+    if known[1] and tonumber(known[3]) > now then
         bucket.at = math.max(tonumber(known[2]), clock_us) -- a clock that went back refills nothing twice
         bucket.level = tonumber(known[1]) + (bucket.at - tonumber(known[2])) / 1000000 * bucket.per_s
     end
@@ -38,8 +38,10 @@ local function save(bucket)
         call('DEL', bucket.key)
         return
     end
-    call('HSET', bucket.key, 'level', text(bucket.level), 'at', integer(bucket.at))
-    call('PEXPIRE', bucket.key, integer(math.min(missing / bucket.per_s * 1000, FAR_MS) + SPARE_MS))
+    local full_in = math.ceil(math.min(missing / bucket.per_s * 1000, FAR_MS))
+    local full = math.ceil(bucket.at / 1000) + full_in
+    call('HSET', bucket.key, 'level', text(bucket.level), 'at', integer(bucket.at), 'full', integer(full))
+    call('PEXPIRE', bucket.key, integer(full_in + SPARE_MS))
 end
 
 local function spend(count_of_buckets)

@@ -5,7 +5,7 @@
 -- ARGV[4]   how many kinds of jobs there are; for each 8 elements: queue, tenant, task, band, cost, options ('' are the
 --           default ones), keep and failed_keep (ms, -1: for ever)
 -- ARGV[..]  for each job 4: its kind (1 is the first), id, input, rest ('' for none): cjson of {delay, wait, retry_of,
---           key, fingerprint, most}
+--           key, fingerprint, most, hook}
 -- Returns   for each job two elements: rank and depth; or {known job's fields} and depth; or a refusal and a depth:
 --           'own' (the tenant's limit), 'full', 'reused', 'gone', 'taken'
 local reply = {0, 0, 0}
@@ -44,14 +44,11 @@ end
 local kinds = {}
 
 local function kind_of(place)
-    local kind = kinds[place]
-    if kind then
-        return kind
-    end
-    local queue, tenant, task, band, cost, options, keep, failed_keep = unpack(ARGV, 8 * place - 3, 8 * place + 4)
+    local at = 8 * place - 3
+    local queue, tenant, task, band, cost, options, keep, failed_keep = unpack(ARGV, at, at + 7)
     local line = line_of(queue)
     local tag, queued, scheduled, virtual, weight = load(line, tenant, band)
-    kind = {
+    local kind = {
         line = line, tenant = tenant, tag = tag, queued = queued, scheduled = scheduled, virtual = virtual,
         step = cost / weight, base = (2 - band) * 1e12, options = options, log = root .. 'all:' .. tenant,
         head = queue .. ' ' .. tenant .. ' ' .. task .. ' ' .. band .. ' ',
@@ -101,7 +98,8 @@ local function earlier(id, kind, rest)
     local fields = call('HGETALL', root .. 'job:' .. id)
     fields[#fields + 1] = 'id'
     fields[#fields + 1] = id
-    return fields, waiting(head.queue, '')
+    local line = lines[head.queue] -- what this very call has added is not written yet
+    return fields, line and line.max_depth and depth_of(line) or waiting(head.queue, '')
 end
 
 local waits_for_time = false
@@ -123,6 +121,9 @@ local function add_rest(job, id, kind, rest, ticket)
     if rest.retry_of then
         call('HSET', job, 'retry_of', rest.retry_of)
     end
+    if rest.hook then -- its end makes a delivery: see commit.lua
+        call('HSET', job, 'hook', '1')
+    end
     if rest.key then
         local name = kind.tenant .. ' ' .. rest.key
         local expires = integer(now + tonumber(ARGV[3]))
@@ -133,7 +134,7 @@ local function add_rest(job, id, kind, rest, ticket)
     return rest.delay
 end
 
-local function add(id, kind, input, rest)
+local function add(job, id, kind, input, rest)
     local line = kind.line
     local numbers, changed, ready = line.numbers, line.changed, line.ready
     local start = math.max(kind.virtual, numbers[kind.tag])
@@ -141,7 +142,7 @@ local function add(id, kind, input, rest)
     changed[kind.tag] = true
     number = math.max(number + 1, clock_us)
     local rank, ticket, number_text = text(kind.base + start), ticket_of(number, id), integer(number)
-    local job, head = root .. 'job:' .. id, kind.head .. number_text .. ' ' .. rank .. kind.tail .. #input
+    local head = kind.head .. number_text .. ' ' .. rank .. kind.tail .. #input
     if kind.options == '' then
         call('HSET', job, 'head', head, 'input', input)
     else
@@ -161,7 +162,7 @@ local function add(id, kind, input, rest)
 end
 
 -- The answer to one job, and how many wait before it or with it.
-local function take(id, kind, input, rest)
+local function take(job, id, kind, input, rest)
     if any_known or rest then
         local answer, depth = earlier(id, kind, rest)
         if answer then
@@ -175,14 +176,15 @@ local function take(id, kind, input, rest)
     elseif depth >= line.max_depth then
         return 'full', depth
     end
-    return add(id, kind, input, rest), depth + 1
+    return add(job, id, kind, input, rest), depth + 1
 end
 
 for i = FIRST_JOB, #ARGV, 4 do
     local rest = ARGV[i + 3]
-    local answer, depth = take(ARGV[i + 1], kind_of(tonumber(ARGV[i])), ARGV[i + 2], rest ~= '' and cjson.decode(rest) or nil)
+    local kind = kinds[ARGV[i]] or kind_of(ARGV[i])
     local size = #reply
-    reply[size + 1], reply[size + 2] = answer, depth
+    reply[size + 1], reply[size + 2] =
+        take(keys[size / 2 - 0.5], ARGV[i + 1], kind, ARGV[i + 2], rest ~= '' and cjson.decode(rest) or nil)
 end
 
 local accepted = false

@@ -1,6 +1,6 @@
 """The invariants, by number: pure functions from a history's facts to the places where it broke a promise.
 
-I1-I11, I5b and L1 are those of the design's note on reliability; the others came with this protocol.
+I1-I12, I5b and L1 are those of the design's note on reliability; the others came with this protocol.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ INVARIANTS: dict[str, Invariant] = {
     "I10": leases.budgets_are_kept,
     "I10a": leases.attempts_are_counted,
     "I11": leases.cancels_are_final,
+    "I12": jobs.ends_are_told,
     "L1": jobs.all_ends,
     "A1": rows.ends_are_final,
     "A2": rows.states_follow_their_arrows,

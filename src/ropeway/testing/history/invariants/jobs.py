@@ -10,7 +10,14 @@ from ropeway.domain.lifecycle import State
 from ropeway.testing.history.facts import Facts, Moment
 from ropeway.testing.history.record import Op, Step, Violation
 
-__all__ = ["accepted_is_kept", "all_ends", "dead_letters_are_kept", "keys_make_one_job", "strangers_learn_nothing"]
+__all__ = [
+    "accepted_is_kept",
+    "all_ends",
+    "dead_letters_are_kept",
+    "ends_are_told",
+    "keys_make_one_job",
+    "strangers_learn_nothing",
+]
 
 Claims = dict[tuple[str, str], tuple[str, str]]
 """(tenant, key) -> (the job that it made, the body's fingerprint)."""
@@ -67,6 +74,20 @@ def strangers_learn_nothing(facts: Facts) -> Iterator[Violation]:
             if op.is_ok and _told_a_stranger(op, owners):
                 text = f"{op.call} by a stranger was answered {op.answer!r}"
                 yield Violation("I9", moment.step.number, text)
+
+
+def ends_are_told(facts: Facts) -> Iterator[Violation]:
+    """I12: who is to be told of a job's end has a delivery from the very step that ended it, and none before."""
+    for moment in facts.moments:
+        look = moment.step.look
+        for job in look.jobs.values():
+            hook = job.options.webhook
+            if hook is None:
+                continue
+            wanted = job.state.terminal and f"job.{job.state}" in hook.events
+            if wanted != (job.id in look.deliveries):
+                text = "nobody will tell of it" if wanted else "it is told of"
+                yield Violation("I12", moment.step.number, f"{job.id} is {job.state}, and {text}")
 
 
 def all_ends(facts: Facts) -> Iterator[Violation]:

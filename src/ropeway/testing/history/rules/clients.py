@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+
+import msgspec
+
 from ropeway.domain.event import START, Cursor
 from ropeway.domain.job import JobOptions, JobQuery, NewJob
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
+from ropeway.domain.webhook import WEBHOOK_EVENTS, Webhook, WebhookEvent
 from ropeway.testing.history.record import TENANTS, Call
 from ropeway.testing.history.world import QUEUES, World
 
@@ -93,18 +98,28 @@ def _new_job(world: World) -> NewJob:
     tenant = rng.choice(TENANTS)
     body = rng.choice(BODIES)
     key = rng.choice((None, None, *KEYS))
+    job_id = world.new_id(tenant)
     return NewJob(
-        world.new_id(tenant),
+        job_id,
         tenant,
         rng.choice(QUEUES),
         "task",
         f'{{"body":{body}}}',
         rng.choice((Priority.normal, Priority.normal, Priority.low, Priority.high)),
         rng.choice((0, 0, 0, 0, 500, 3000)),
-        _options(world),
+        _hooked(job_id, _options(world)),
         key,
         "" if key is None else body,
     )
+
+
+def _hooked(job_id: str, options: JobOptions) -> JobOptions:
+    """Of half the jobs somebody is told of an end. Not drawn: a seed's history stays what it was."""
+    drawn = zlib.crc32(job_id.encode()) % 6
+    if drawn > 2:
+        return options
+    events: tuple[WebhookEvent, ...] = ("job.failed",) if drawn == 0 else WEBHOOK_EVENTS
+    return msgspec.structs.replace(options, webhook=Webhook("https://hooks.example/", events))
 
 
 def _options(world: World) -> JobOptions:

@@ -1,0 +1,1 @@
+"""Requirements A: a streaming AI endpoint, direct or queued by a setting."""
