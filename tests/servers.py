@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,6 +29,7 @@ __all__ = ["HOST", "Server", "free_port", "redis_binary", "shared_server", "unti
 HOST = "127.0.0.1"
 _UP_S = 20.0
 _LOOK_S = 0.01
+_PORTS = 12_000, 22_000  # a cluster's bus is 10,000 above, and that is below 32,768 too
 
 
 def valkey_binary() -> str:
@@ -66,11 +69,15 @@ def _holds(condition: Callable[[], bool]) -> bool:
 
 
 def free_port() -> int:
-    """A port on the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on the loopback that nobody listens on, below those that the system gives to whoever connects.
+
+    A server is started on it a moment later: one of the system's own may be somebody's connection by then.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 class Server:
