@@ -109,10 +109,7 @@ async def test_a_wake_up_that_nobody_waits_for_any_more_is_put_back() -> None:
     async with wire(timeout_s=10) as on:
         home = on.far.engine._fleet.homes[0]
         token = f"{home.partition.root}:wake:q"
-        popped = asyncio.get_running_loop().create_future()
-        popped.set_result([token, "1", 0.0])
-        home.hearing._fire(popped)
-        await home.hearing._settle(await home.hearing._blocking_link(), token)
+        await home.hearing._hand_on(await home.hearing._blocking_link(), token)  # as it comes out of a pop
         assert shared_server().do("ZCARD", token) == 1
         with on.near.engine.listen("queue:q") as hints:
             assert await hints.wait(PATIENCE_S) == {"queue:q"}

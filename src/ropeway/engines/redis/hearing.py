@@ -100,7 +100,6 @@ class Hearing:
         self._heard: set[str] = set()  # kinds of topics; once heard they are for good, since nothing costs less
         self._wake = f"{root}:wake:"
         self._blocked: Link | None = None
-        self._was_wanted = False  # what was popped last, by somebody who waited
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -207,7 +206,6 @@ class Hearing:
         link = await self._blocking_link()
         keys = [self._wake + topic.removeprefix(_QUEUE) for topic in topics]
         popping = link.do("BZPOPMIN", *keys, BLOCK_S, patience_s=BLOCK_S + self._route.timeout_s)
-        popping.add_done_callback(self._fire)  # at once: this task is woken two turns of the loop later
         while not popping.done():
             change = self._board.change
             if self._wanted() != topics:
@@ -219,7 +217,7 @@ class Hearing:
             link.close(str(popped))  # another server holds the queue now
             raise popped
         if popped is not None:
-            await self._settle(link, popped[0])
+            await self._hand_on(link, popped[0])
 
     async def _blocking_link(self) -> Link:
         if self._blocked is None or not self._blocked.is_open:
@@ -233,21 +231,14 @@ class Hearing:
             main = await self._route.link(asyncio.get_running_loop().time() + BLOCK_S)
             await main.do("CLIENT", "UNBLOCK", link.client_id)
 
-    async def _settle(self, link: Link, key: str) -> None:
-        """After a pop: nobody's wake-up goes back to where others find it."""
-        if self._was_wanted:
+    async def _hand_on(self, link: Link, key: str) -> None:
+        """Wake who waits for what was popped; a wake-up that nobody waits for goes back to where others find it."""
+        topic = _QUEUE + key.removeprefix(self._wake)
+        if self._board.waits(topic):
+            self._board.fire((topic,))
             await asyncio.sleep(0)  # who was woken has begun to look before the next is waited for
         else:
             await link.do("ZADD", key, 0, "1")
-
-    def _fire(self, popping: asyncio.Future[Any]) -> None:
-        """Wake those who wait for what was popped, and remember whether there was anybody."""
-        if popping.cancelled() or popping.exception() is not None or not isinstance(popping.result(), list):
-            return
-        topic = _QUEUE + popping.result()[0].removeprefix(self._wake)
-        self._was_wanted = self._board.waits(topic)
-        if self._was_wanted:
-            self._board.fire((topic,))
 
 
 def _kind(topic: str) -> str:
