@@ -35,7 +35,7 @@ from ropeway.config import CONFIG_FILE, load_settings
 from ropeway.domain.errors import InvalidRequest, JobError, RopewayError
 from ropeway.engines.redis.address import parse
 from ropeway.engines.redis.rights import acl_rules
-from servers import valkey_binary
+from servers import free_port, valkey_binary
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -170,13 +170,6 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 def blocks(path: Path) -> list[Block]:
     return [Block(*match) for match in FENCE.findall(path.read_text())]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-__all__ = ["Server", "free_port"]
+from servers import free_port
+
+__all__ = ["Server"]
 
 START_LIMIT_S = 60.0
 
@@ -100,10 +101,3 @@ def await_end(pid: int) -> None:
     ended, _, _ = select.select([descriptor], [], [], START_LIMIT_S)
     os.close(descriptor)
     assert ended, f"process {pid} outlived its supervisor by {START_LIMIT_S:.0f} s"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
