@@ -117,7 +117,11 @@ class Stage:
 
     async def error(self, task: str, /, **input_fields: Any) -> JobError:
         """How a job of this task fails; it must."""
-        job = await self.run(task, **input_fields)
+        return await self.failure(await self.submit(task, **input_fields))
+
+    async def failure(self, job_id: str) -> JobError:
+        """How this job fails; it must."""
+        job = await self.ended(job_id)
         assert job.state is State.failed
         return msgspec.json.decode(job.error or "", type=JobError)
 

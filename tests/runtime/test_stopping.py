@@ -41,6 +41,15 @@ async def begin_and_cancel(on: Stage, signs: Signs, task: str) -> str:
     return job_id
 
 
+async def begin_and_time_out(on: Stage, signs: Signs, task: str) -> str:
+    """Start a job of this task; its time is over once it runs: a thread may begin later than any timer."""
+    job_id = await on.submit(task)
+    await signs.wait_for(signs.began, "the task runs")
+    (run,) = on.crew.executor.running
+    on.crew.executor.ask(run, Reason.timeout)
+    return job_id
+
+
 async def test_a_running_async_task_is_cancelled_at_once() -> None:
     """The client's wish reaches the task as CancelledError where it awaits; it may clean up; the job is cancelled."""
     app = App()
@@ -254,8 +263,9 @@ async def test_a_blocking_task_out_of_time_is_told_why() -> None:
     app = App()
     signs = Signs()
 
-    @app.task(timeout=SHORT_S, retry=ONCE)
+    @app.task(timeout=PATIENCE_S, retry=ONCE)
     def grind(*, ctx: Context = given) -> str:
+        signs.began.set()
         while not ctx.cancelled:
             signs.release.wait(0.001)
         signs.told.append(ctx.stop_reason)
@@ -263,7 +273,7 @@ async def test_a_blocking_task_out_of_time_is_told_why() -> None:
 
     async with stage(app) as on:
         await on.work()
-        assert (await on.error("grind")).code == "timeout"
+        assert (await on.failure(await begin_and_time_out(on, signs, "grind"))).code == "timeout"
         assert signs.told == ["timeout"]
 
 
@@ -272,7 +282,7 @@ async def test_a_thread_that_does_not_stop_is_given_up_and_its_slot_stays_taken(
     app = App()
     signs = Signs()
 
-    @app.task(timeout=SHORT_S, retry=ONCE)
+    @app.task(timeout=PATIENCE_S, retry=ONCE)
     def deaf(*, ctx: Context = given) -> str:
         signs.began.set()
         assert signs.release.wait(PATIENCE_S)
@@ -288,7 +298,7 @@ async def test_a_thread_that_does_not_stop_is_given_up_and_its_slot_stays_taken(
 
     async with stage(app) as on:
         worker = await on.work(threads=1, cancel_grace_s=0.0)
-        assert (await on.error("deaf")).code == "timeout"
+        assert (await on.failure(await begin_and_time_out(on, signs, "deaf"))).code == "timeout"
         seen = worker.snapshot()
         assert (seen.threads_abandoned, seen.threads_busy, seen.running) == (1, 1, 1)
         waiting = await on.submit("quick")
