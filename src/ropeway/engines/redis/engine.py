@@ -170,10 +170,12 @@ class RedisEngine(RecordsRole):
         return reading.joined(await asyncio.gather(*asked), query.limit)
 
     async def read(self, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
-        return await reading.events(self._home(job_id), tenant, job_id, after, limit)
+        return (await self.read_many([LogQuery(tenant, job_id, after, limit)]))[0]
 
     async def read_many(self, queries: Sequence[LogQuery]) -> list[EventPage | None]:
-        return await asyncio.gather(*(self.read(*query) for query in queries))
+        return await self._spread(
+            queries, lambda query: query.job_id, lambda p, part: reading.events(p.partition, part)
+        )
 
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
         place = await reading.position(self._home(job_id), tenant, job_id, limit)

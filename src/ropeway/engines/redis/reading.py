@@ -9,21 +9,21 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from ropeway.domain.errors import InvalidRequest
-from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery
 from ropeway.domain.lifecycle import State
-from ropeway.domain.log import EventPage, page
+from ropeway.domain.log import EventPage, LogQuery, page
 from ropeway.domain.queue import QueuePolicy, QueueStats
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.base import JobPage
 from ropeway.engines.redis.address import MAX_PARTITIONS
-from ropeway.engines.redis.lane import MAX_ITEMS
+from ropeway.engines.redis.lane import MAX_ITEMS, chunks
 from ropeway.engines.redis.moving import load
 from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.rows import Stored, events_from, job_from, past_from
 
 __all__ = ["events", "find", "get", "joined", "policy_from", "position", "stats", "tasks", "workers"]
 
+READS = 32  # logs in one script, as many as a gateway asks for at once (serving/rounds.py)
 _FAR = 2**62  # a cursor may hold more than a stream's ids do
 _COUNTED = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 
@@ -38,14 +38,24 @@ async def get(partition: Partition, tenant: str, job_ids: Sequence[str]) -> list
     return [stored.job if stored is not None and stored.job.tenant == tenant else None for stored in found]
 
 
-async def events(partition: Partition, tenant: str, job_id: str, after: Cursor, limit: int) -> EventPage | None:
-    """`Reading.read`: the row and its events of one moment."""
-    epoch, seq = min(after.epoch, _FAR), min(after.seq, _FAR)
-    reply = await partition.call("read", job_id, epoch, seq, limit + 1)
-    stored = job_from(job_id, reply.values[0])
+async def events(partition: Partition, queries: Sequence[LogQuery]) -> list[EventPage | None]:
+    """`Reading.read_many`: the rows and their events of one moment."""
+    pages: list[EventPage | None] = []
+    for part in chunks(queries, READS):
+        asked: list[str | int] = []
+        for _, job_id, after, limit in part:
+            asked += (job_id, min(after.epoch, _FAR), min(after.seq, _FAR), limit + 1)
+        values = (await partition.call("read", *asked)).values
+        pages += [_page(*found) for found in zip(part, values[::2], values[1::2], strict=True)]
+    return pages
+
+
+def _page(query: LogQuery, row: Sequence[str], entries: Sequence[tuple[str, list[str]]]) -> EventPage | None:
+    tenant, job_id, after, limit = query
+    stored = job_from(job_id, row)
     if stored is None or stored.job.tenant != tenant:
         return None
-    found = events_from(job_id, reply.values[1])
+    found = events_from(job_id, entries)
     if stored.past:
         found = sorted([*past_from(job_id, stored.past), *found], key=lambda event: event.cursor)
     later = [event for event in found if event.cursor > after]
