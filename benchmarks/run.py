@@ -51,19 +51,23 @@ class Run:
             return self.store.url + asked
         return "memory:" if self.subject.engine == "memory" else f"sqlite:///{self.folder / 'bench.db'}"
 
-    async def do(self, verb: str, *, driver: str | None = None, **spec: Any) -> Mapping[str, Any]:
+    async def do(
+        self, verb: str, *, driver: str | None = None, env: Mapping[str, str] | None = None, **spec: Any
+    ) -> Mapping[str, Any]:
         """Run the subject's driver, or another, until it gives its result."""
-        async with self.start(verb, driver=driver, **spec) as child:
+        async with self.start(verb, driver=driver, env=env, **spec) as child:
             return await child.result()
 
     @asynccontextmanager
-    async def start(self, verb: str, *, driver: str | None = None, **spec: Any) -> AsyncIterator[Child]:
+    async def start(
+        self, verb: str, *, driver: str | None = None, env: Mapping[str, str] | None = None, **spec: Any
+    ) -> AsyncIterator[Child]:
         """The subject's driver, or another, running."""
         self.say(verb)
         python = Path(sys.executable) if driver else self.subject.python(self.say)
         asked = {"url": self.url, **self.subject.spec, **spec, "verb": verb}
         command = [str(python), "-m", driver or self.subject.driver, json.dumps(asked)]
-        async with started(command, self.folder / "driver.log", self.say) as child:
+        async with started(command, self.folder / "driver.log", self.say, env) as child:
             yield child
 
     @asynccontextmanager

@@ -14,21 +14,24 @@ ROOT = Path(__file__).parent / ".venvs"
 _STAMP = "requirements.txt"
 _PIP_TIMEOUT_S = 300
 
+_LITSERVE = (
+    "litserve==0.2.19",
+    "fastapi==0.165.0",
+    "starlette==1.10.0",
+    "uvicorn==0.54.0",
+    "uvloop==0.23.0",
+    "httptools==0.9.0",
+    "pyzmq==27.3.0",
+)
+
 _REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "arq": ("arq==0.28.0", "redis==5.3.1", "hiredis==3.5.0", "uvloop==0.23.0"),
     "bullmq": ("bullmq==3.4.4", "redis==8.1.0", "hiredis==3.5.0", "uvloop==0.23.0"),
     "celery": ("celery==5.7.0", "kombu==5.7.0", "billiard==4.3.2", "packaging==26.3", "redis==8.1.0", "hiredis==3.5.0"),
     "dramatiq": ("dramatiq==2.2.1", "redis==8.1.0", "hiredis==3.5.0"),
     "huey": ("huey==3.5.4", "redis==8.1.0", "hiredis==3.5.0"),
-    "litserve": (
-        "litserve==0.2.19",
-        "fastapi==0.165.0",
-        "starlette==1.10.0",
-        "uvicorn==0.54.0",
-        "uvloop==0.23.0",
-        "httptools==0.9.0",
-        "pyzmq==27.3.0",
-    ),
+    "litserve": _LITSERVE,
+    "litserve-models": (*_LITSERVE, "onnxruntime==1.31.1", "tokenizers==0.23.3", "numpy==2.4.6"),
     "pydocket": ("pydocket==0.27.0", "redis==8.1.0", "hiredis==3.5.0", "uvloop==0.23.0"),
     "rq": ("rq==3.0.0", "redis==8.1.0", "hiredis==3.5.0"),
     "saq": ("saq==0.26.4", "redis==7.4.1", "hiredis==3.5.0", "uvloop==0.23.0", "typing_extensions==4.16.0"),

@@ -49,10 +49,10 @@ async def serving_site(run: Run, target: str, env: Mapping[str, str] | None = No
 
 
 @asynccontextmanager
-async def serving_program(run: Run, module: str) -> AsyncIterator[Site]:
+async def serving_program(run: Run, module: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Site]:
     """A peer's own server, a program in its environment that is told its port, until the end of the block."""
     port = free_port()
-    async with _serving(run, [str(run.subject.python(run.say)), "-m", module, str(port)], port, None) as site:
+    async with _serving(run, [str(run.subject.python(run.say)), "-m", module, str(port)], port, env) as site:
         yield site
 
 

@@ -68,7 +68,7 @@ def room(module: str) -> str:
     if parts[0] != "engines":
         return parts[0]
     name = parts[1] if len(parts) > 1 else "base"
-    return "engines.base" if name in ("hints", "inputs", "records") else f"engines.{name}"
+    return "engines.base" if name in ("hints", "inputs", "records", "schedules", "secrets") else f"engines.{name}"
 
 
 def arrows() -> Iterator[Arrow]:

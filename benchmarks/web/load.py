@@ -5,15 +5,18 @@ Raw sockets and one poll: the least that a client can cost, since it shares the 
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.driver import Spec, main
-from benchmarks.measure import cpu_s, quantile
+from benchmarks.measure import Usage, quantile, usage
 
 __all__ = ["request_bytes"]
 
@@ -22,9 +25,10 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
 
-def request_bytes(path: str, body: str, accept: str = "application/json") -> bytes:
+def request_bytes(path: str, body: str, accept: str = "application/json", prefer: str = "") -> bytes:
     """A POST as it goes over the wire."""
     head = f"POST {path} HTTP/1.1\r\nhost: {_HOST}\r\ncontent-type: application/json\r\naccept: {accept}\r\n"
+    head += f"prefer: {prefer}\r\n" if prefer else ""
     return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
 
 
@@ -63,55 +67,74 @@ class Connection:
 
 
 def load(spec: Spec) -> Mapping[str, Any]:
-    """Send `count` requests over `connections` connections; those after a twentieth of them are counted."""
-    request = request_bytes(spec["path"], spec["body"])
+    """Send `count` requests over `connections` connections; those after a twentieth of them are counted.
+
+    All have the same `body`, or take turns with those in the file `bodies`.
+    """
+    bodies = json.loads(Path(spec["bodies"]).read_text()) if "bodies" in spec else [spec["body"]]
+    requests = itertools.cycle([request_bytes(spec["path"], body, prefer=spec.get("prefer", "")) for body in bodies])
     connections = [Connection(spec["port"]) for _ in range(spec["connections"])]
-    warm, _ = _send(connections, request, max(spec["count"] // 20, len(connections)))
-    begin, cpu = time.monotonic(), cpu_s()
-    statuses, times = _send(connections, request, spec["count"])
-    wall = time.monotonic() - begin
-    return {**_result({**warm, **statuses}, times), "wall_s": wall, "cpu_s": cpu_s() - cpu, "answers": len(times)}
+    warm = max(spec["count"] // 20, len(connections))
+    statuses, times, begin = _send(connections, requests, warm + spec["count"], skip=warm)
+    used = usage()
+    return {
+        **_result(statuses, times),
+        "wall_s": used.at_s - begin.at_s,
+        "cpu_s": used.cpu_s - begin.cpu_s,
+        "answers": len(times),
+    }
 
 
 def probe(spec: Spec) -> Mapping[str, Any]:
     """Send `count` requests over one connection, with a pause before each."""
-    request = request_bytes(spec["path"], spec["body"])
+    requests = itertools.repeat(request_bytes(spec["path"], spec["body"]))
     connection = Connection(spec["port"])
     statuses: dict[str, int] = {}
     times = []
     for _ in range(spec["count"]):
         time.sleep(spec["pause_s"])
-        one, took = _send([connection], request, 1)
+        one, took, _ = _send([connection], requests, 1)
         statuses |= one
         times += took
     return _result(statuses, times)
 
 
-def _send(connections: list[Connection], request: bytes, count: int) -> tuple[dict[str, int], list[float]]:
-    """Keep every connection busy until `count` answers are in: how many had each status, and how long each took."""
+def _send(
+    connections: list[Connection], requests: Iterator[bytes], count: int, skip: int = 0
+) -> tuple[dict[str, int], list[float], Usage]:
+    """Keep every connection busy until `count` answers are in: how many had each status, and how long each took.
+
+    The times of the first `skip` are left out; the last figure is of the moment when those were in. (Not two rounds:
+    servers close what idles between them.)
+    """
     waiting = {connection.socket.fileno(): connection for connection in connections}
     poll = select.epoll()
     for number in waiting:
         poll.register(number, select.EPOLLIN)
     statuses: dict[str, int] = {}
     times: list[float] = []
-    unsent = count
+    begin = usage()
+    unsent, left = count, skip
     for connection in connections[:count]:
-        connection.send(request)
+        connection.send(next(requests))
         unsent -= 1
-    while len(times) < count:
+    while len(times) + skip - left < count:
         for number, _ in poll.poll():
             answer = waiting[number].receive()
             if answer is None:
                 continue
             status = answer[0].decode()
             statuses[status] = statuses.get(status, 0) + 1
-            times.append(answer[1])
+            if left:
+                left -= 1
+                begin = begin if left else usage()
+            else:
+                times.append(answer[1])
             if unsent > 0:
-                waiting[number].send(request)
+                waiting[number].send(next(requests))
                 unsent -= 1
     poll.close()
-    return statuses, times
+    return statuses, times, begin
 
 
 def _result(statuses: Mapping[str, int], times: list[float]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ropeway.client import Client, GatewayRefused, JobHandle, SyncClient, call
 from ropeway.client.keys import KeyLimits
 from ropeway.client.wire import EventBody as Event
 from ropeway.client.wire import JobBody as Job
+from ropeway.domain.budget import Budget
+from ropeway.domain.cache import Cache
 from ropeway.domain.chat import ChatDelta, ChatRequest, EmbeddingRequest
 from ropeway.domain.errors import (
     EngineUnavailable,
@@ -21,11 +23,13 @@ from ropeway.domain.errors import (
     InputInvalid,
     InvalidRequest,
     JobCancelled,
+    JobEnded,
     JobError,
     JobFailed,
     JobLive,
     JobNotFound,
     JobNotRetryable,
+    JobNotRunning,
     JobPurged,
     KeyNotFound,
     OutcomeUnknown,
@@ -35,26 +39,47 @@ from ropeway.domain.errors import (
     RateLimited,
     RetryAfter,
     RopewayError,
+    StepInvalid,
     TaskNotFound,
+    TooManyInputs,
     TooManyQueued,
     Unauthenticated,
     WaitTimeout,
 )
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import Limit
 from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
+from ropeway.domain.schedule import ScheduleConflict, ScheduleNotFound
 from ropeway.domain.webhook import Webhook
 from ropeway.domain.worker import ModelCard
 from ropeway.engines.connect import connect
-from ropeway.runtime import App, Context, ResourceFailed, Task, Worker, WorkerOptions, given
+from ropeway.runtime import (
+    DONE,
+    NOTHING,
+    App,
+    Batch,
+    Context,
+    ResourceFailed,
+    Step,
+    Task,
+    Worker,
+    WorkerOptions,
+    given,
+)
 
 if TYPE_CHECKING:
     from ropeway.mount import asgi
     from ropeway.serving import GatewayOptions
 
 __all__ = [
+    "DONE",
+    "NOTHING",
     "App",
+    "Batch",
+    "Budget",
+    "Cache",
     "ChatDelta",
     "ChatRequest",
     "Client",
@@ -72,15 +97,18 @@ __all__ = [
     "InvalidRequest",
     "Job",
     "JobCancelled",
+    "JobEnded",
     "JobError",
     "JobFailed",
     "JobHandle",
     "JobLive",
     "JobNotFound",
     "JobNotRetryable",
+    "JobNotRunning",
     "JobPurged",
     "KeyLimits",
     "KeyNotFound",
+    "Limit",
     "ModelCard",
     "OutcomeUnknown",
     "PayloadTooLarge",
@@ -93,10 +121,15 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "RopewayError",
+    "ScheduleConflict",
+    "ScheduleNotFound",
     "State",
+    "Step",
+    "StepInvalid",
     "SyncClient",
     "Task",
     "TaskNotFound",
+    "TooManyInputs",
     "TooManyQueued",
     "Unauthenticated",
     "WaitTimeout",

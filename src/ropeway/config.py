@@ -58,7 +58,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `processes` of workers, each with at most `concurrency` async jobs at once and `threads` blocking ones. `queues` in
     the order in which they are served; empty: those of the application's tasks. `grace_s`: for running jobs to finish
-    at a stop, before they are given back.
+    at a stop, before they are given back. `children`: processes of each isolated task in each worker; None: as many as
+    there are cores. `devices`: what tasks with `device="gpu"` run on, dealt out among the workers: `auto`, what is
+    found here, or `none`. `labels`: what else the workers are, as `key=value`.
     """
 
     processes: int = 1
@@ -66,6 +68,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 256
     queues: tuple[str, ...] = ()
     grace_s: float = 30.0
+    children: int | None = None
+    devices: tuple[str, ...] = ("auto",)
+    labels: tuple[str, ...] = ()
 
 
 class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -46,6 +46,12 @@ async def fail(message: str) -> None:
     raise ValueError(message)
 
 
+@app.task
+async def repeat(*, ctx: Context = given) -> str:
+    """Say what it is sent."""
+    return f"sent: {await ctx.input()}"
+
+
 def run(*arguments: str, stdin: str | None = None) -> Result:
     """Run `ropeway` with these arguments, here in this process, with its output on a pipe."""
     return CliRunner().invoke(commands, list(arguments), input=stdin)
@@ -56,7 +62,7 @@ def lines_of(result: Result) -> list[Any]:
     return [msgspec.json.decode(line) for line in result.stdout.splitlines()]
 
 
-def publish(url: str, tasks: Sequence[str] = ("greet", "spell", "fail")) -> None:
+def publish(url: str, tasks: Sequence[str] = ("greet", "spell", "fail", "repeat")) -> None:
     """Make the store, and announce the tasks in it, as a worker does."""
 
     async def work() -> None:

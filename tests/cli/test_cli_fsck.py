@@ -113,7 +113,10 @@ def test_a_file_in_order_is_told_so(tmp_path: Path) -> None:
         ("DELETE FROM counts", "count"),
         ("DELETE FROM inputs WHERE n = 2", "row"),
         ("INSERT INTO inputs VALUES(99, '{}')", "orphan"),
+        ("INSERT INTO claims VALUES('a', ' c0', 'ghost', '', 1, 0, 5)", "orphan"),
         ("UPDATE jobs SET state = 2, session = 'ghost' WHERE id = 'j1'", "session"),
+        ("INSERT INTO limits VALUES('gpt', 2, NULL, 0, 0, NULL, NULL)", "count"),
+        ("UPDATE jobs SET parked = 'gpt' WHERE id = 'j1'", "parked"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(tmp_path: Path, statement: str, kind: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cli_support import lines_of, publish, redis_url, run, url_in, working
 
 from ropeway.cli.exits import Exit
+from servers import until
 
 
 @pytest.fixture(name="url", params=["sqlite", "redis"])
@@ -207,6 +208,20 @@ def test_jobs_are_cancelled_retried_and_deleted() -> None:
 
 
 @pytest.mark.usefixtures("url")
+def test_a_shared_job_is_cancelled_for_one_or_for_all() -> None:
+    """`--cache` gives an equal submit the first one's job; a cancel leaves it to the other, `--for-all` to nobody."""
+    arguments = ("greet", "-i", '{"name": "Ada"}', "--cache", "use")
+    job_id = submitted(*arguments)
+    assert run("jobs", "submit", *arguments, "--text").stdout == f"{job_id}  (the same was asked before)\n"
+    assert submitted(*arguments[:3], "--cache", "off") != job_id
+    assert run("jobs", "submit", *arguments[:3], "--cache", "perhaps").exit_code == Exit.usage
+    told = run("jobs", "cancel", job_id, "--text").stdout
+    assert told == f"{job_id} queued (goes on for others who share it)\n"
+    submitted(*arguments)
+    assert run("jobs", "cancel", job_id, "--for-all", "--text").stdout == f"{job_id} cancelled\n"
+
+
+@pytest.mark.usefixtures("url")
 def test_queues_are_listed_paused_and_resumed() -> None:
     """Counts and states, as lines and as a table."""
     submitted("greet", "-i", '{"name": "a"}')
@@ -264,3 +279,17 @@ def test_a_file_that_is_no_store_is_told_by_the_code(tmp_path: Path) -> None:
     result = run("jobs", "list", "--engine", f"sqlite:{tmp_path / 'other.db'}")
     assert result.exit_code == Exit.unavailable
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("worked")
+def test_a_running_job_is_sent_what_it_waits_for() -> None:
+    """As JSON, from a flag, a file or a pipe; a job that does not run, and text that is no JSON, are refused."""
+    job = submitted("repeat")
+    until(lambda: lines_of(run("jobs", "show", job))[0]["state"] == "running", "the job runs")
+    assert run("jobs", "send", job, "--input", "yes").exit_code == Exit.usage
+    (told,) = lines_of(run("jobs", "send", job, "--input", "-", "--key", "k1", stdin='{"go": "on"}'))
+    assert told["id"] == job
+    assert lines_of(run("jobs", "show", job, "--wait", "60"))[0]["output"] == "sent: {'go': 'on'}"
+    late = run("jobs", "send", job, "-i", "1", "--text")
+    assert (late.exit_code, "succeeded" in late.stderr) == (Exit.refused, True)
+    assert run("jobs", "send", "job_" + "0" * 32, "-i", "1").exit_code == Exit.not_found

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from cli_support import lines_of, publish, run, url_in
 
 from ropeway.cli import checks
 from ropeway.cli.banner import example_input, show_ready
 from ropeway.cli.exits import Exit, exit_of, message_of
+from ropeway.cli.main import app as commands
 from ropeway.cli.network import is_loopback, probe_port
 from ropeway.cli.output import ago
 from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest, QueueFull
@@ -29,6 +33,7 @@ COMMANDS = [
     ["jobs", "list"],
     ["jobs", "show"],
     ["jobs", "tail"],
+    ["jobs", "send"],
     ["jobs", "cancel"],
     ["jobs", "retry"],
     ["jobs", "delete"],
@@ -50,6 +55,18 @@ def test_every_command_says_what_it_does(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == Exit.ok
     assert "Usage" in result.stdout
+
+
+def test_who_reaches_jobs_does_it_in_one_way() -> None:
+    """What may talk to a gateway may talk to an engine, show a key and read a settings file, by the same flags."""
+    found = 0
+    for group in typer.main.get_command(commands).commands.values():  # type: ignore[attr-defined]  # it is a group
+        for command in getattr(group, "commands", {}).values():
+            flags = [flag for param in command.params for flag in param.opts if flag.startswith("--")]
+            if "--url" in flags:
+                found += 1
+                assert flags[-4:] == ["--engine", "--url", "--api-key", "--config"], command.name
+    assert found > 20
 
 
 def test_help_teaches_by_examples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +245,11 @@ def test_json_lines_are_json() -> None:
     """Each line by itself."""
     for line in run("doctor").stdout.splitlines():
         json.loads(line)
+
+
+def test_a_command_imports_nothing_that_it_does_not_use() -> None:
+    """The parts of a gateway and of an HTTP client take longer to import than all else."""
+    heavy = ("httpx", "starlette", "ropeway.serving.app", "ropeway.client.http")
+    program = f"import sys, ropeway.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

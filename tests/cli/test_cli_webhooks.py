@@ -165,7 +165,7 @@ def test_secrets_are_made_shown_and_changed(tmp_path: Path) -> None:
     second = run("webhooks", "rotate", "--engine", url).stdout
     assert second != first
     (told,) = lines_of(run("webhooks", "secret", "--engine", url, "--json"))
-    assert (told["secret"], set(told)) == (second.strip(), {"secret", "created_at"})
+    assert (told["secret"], set(told)) == (second.strip(), {"secret", "created_at", "expires_at"})
     assert run("webhooks", "secret", "--tenant", "a b", "--engine", url).exit_code == Exit.usage
 
 

@@ -12,11 +12,14 @@ from cli_process import APPLICATION, Process
 from cli_support import lines_of, redis_url, run, url_in
 
 from ropeway.cli.exits import Exit
-from ropeway.cli.network import check_bind
+from ropeway.cli.network import check_bind, warn_if_open
 from ropeway.client import Client, SyncClient
+from ropeway.client.keyring import KeyRing
 from ropeway.client.keys import KeyLimits
+from ropeway.config import ServerSettings
 from ropeway.domain.errors import Forbidden, InvalidRequest, KeyNotFound, RateLimited, Unauthenticated
 from ropeway.domain.keys import parse_key
+from ropeway.engines.memory import MemoryEngine
 from servers import until
 
 
@@ -60,6 +63,8 @@ def test_a_key_is_shown_once_and_alone(folder: Path) -> None:
     assert parse_key(key) is not None
     assert key not in result.stderr
     assert id_of(key) in result.stderr
+    assert f"audit: key {id_of(key)} created for 'web' of tenant acme with files" in result.stderr
+    assert ", on the engine itself" in result.stderr
     (told,) = lines_of(run("keys", "list"))
     assert (told["id"], told["name"], told["tenant"], told["state"]) == (id_of(key), "web", "acme", "live")
     assert told["scopes"] == ["files", "jobs:cancel", "jobs:read", "jobs:write"]
@@ -156,6 +161,52 @@ def test_the_first_key_lets_a_gateway_out(folder: Path) -> None:
         assert "cannot listen on 192.0.2.1" in tried.stderr
 
 
+@pytest.mark.parametrize("command", [("api",), ("up", "served:app")], ids=["api", "up"])
+@pytest.mark.parametrize(
+    ("engine", "remedy"),
+    [
+        (None, "`ropeway keys create NAME`"),
+        ("sqlite:other.db", "`ropeway keys create NAME --engine sqlite:"),
+        ("memory:", "sqlite:, redis:"),
+    ],
+)
+def test_who_would_let_everybody_in_reads_what_to_do(
+    folder: Path, command: tuple[str, ...], engine: str | None, remedy: str
+) -> None:
+    """In one line: make a key, on the engine that was named; or stay on this machine; or insist."""
+    if (command[0], engine) == ("api", "memory:"):
+        return  # it is refused for another reason
+    named = () if engine is None else ("--engine", engine)
+    refused = run(*command, "--host", "0.0.0.0", "--port", "0", *named)
+    assert refused.exit_code == Exit.usage
+    (line,) = refused.stderr.strip().splitlines()
+    for words in ("others can reach 0.0.0.0", remedy, "127.0.0.1", "--insecure"):
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("host", "insecure", "has_key", "is_warned"),
+    [
+        ("0.0.0.0", True, False, True),
+        ("0.0.0.0", True, True, False),
+        ("0.0.0.0", False, False, False),
+        ("127.0.0.1", True, False, False),
+    ],
+)
+async def test_who_insists_is_warned(
+    host: str, insecure: bool, has_key: bool, is_warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, when it begins to serve: what is open, and what ends it."""
+    engine = MemoryEngine()
+    await engine.open()
+    if has_key:
+        await KeyRing(engine).create("ops")
+    await warn_if_open(ServerSettings(host=host, insecure=insecure), engine)
+    await engine.shut()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * is_warned
+    assert not is_warned or "whoever reaches this gateway may do everything" in caplog.text
+
+
 # -- through a gateway
 
 
@@ -210,6 +261,14 @@ async def clients_at(url: str, web: str, admin: str) -> list[str]:
         assert (await client.keys.revoke(turned.id)).state == "revoked"
         assert (await client.keys.set_limits("acme", KeyLimits(requests_per_min=1))).name == "acme"
         assert [tenant.name for tenant in await client.keys.tenants()] == ["acme"]
+        (secret,) = await client.keys.webhook_secrets("acme")
+        changed = await client.keys.rotate_webhook_secret("acme", overlap=60)
+        assert [one.secret for one in await client.keys.webhook_secrets("acme")] == [changed.secret, secret.secret]
+        assert secret.secret not in repr(secret)
+        with pytest.raises(InvalidRequest, match=r"overlap|>= 0"):
+            await client.keys.rotate_webhook_secret("acme", overlap=-1)
+        with pytest.raises(InvalidRequest, match="tenant name"):
+            await client.keys.webhook_secrets("a b")
         with pytest.raises(KeyNotFound):
             await client.keys.revoke("00000000000")
     return [made.key, turned.key]
@@ -225,6 +284,8 @@ def test_code_without_a_loop_shows_its_key_too(folder: Path, up: Process) -> Non
     with SyncClient(url, key=admin) as client:
         assert client.submit("greet", name="Ada").result(timeout=60) == "Hello, Ada!"
         assert [key.name for key in client.keys.find()] == ["ops"]
+        changed = client.keys.rotate_webhook_secret("default", overlap=0)
+        assert [one.secret for one in client.keys.webhook_secrets("default")] == [changed.secret]
         one = client.keys.create("one", scopes=["jobs:read"], limits=KeyLimits(requests_per_min=1))
         client.keys.set_limits("acme", KeyLimits(max_queued=1))
         assert len(client.keys.tenants()) == 1

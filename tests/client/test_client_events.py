@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from client_support import GREET, TRANSPORTS, Stage, stage
+from client_support import GREET, TRANSPORTS, Hand, Stage, stage
 
-from ropeway.client import EventBody
+from ropeway.client import Client, EventBody
 from ropeway.domain.errors import InvalidRequest
+from ropeway.engines.hints import Listener
+from ropeway.engines.memory import MemoryEngine
+from ropeway.testing import ManualClock
+from ropeway.testing.faults import FaultyEngine, scripted
 
 
 @pytest.fixture(name="on", params=TRANSPORTS)
@@ -80,3 +84,48 @@ async def test_what_is_no_event_id_is_refused(on: Stage) -> None:
     job = await on.client.submit(GREET, "Ada")
     with pytest.raises(InvalidRequest):
         await anext(job.events(after="yesterday"))
+
+
+class _Deaf(FaultyEngine):
+    """An engine none of whose hints arrive."""
+
+    def listen(self, *topics: str) -> Listener:
+        return super().listen("nothing")
+
+
+async def _turn() -> None:
+    """Let the loop turn once."""
+    await asyncio.sleep(0)
+
+
+async def _last(events: AsyncIterator[EventBody]) -> EventBody:
+    return [event async for event in events][-1]
+
+
+@pytest.mark.parametrize(("way", "topic", "found"), [("get", "end", "its end"), ("read", "job", "progress")])
+async def test_what_no_hint_told_of_is_told_in_the_log(
+    way: str, topic: str, found: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A waiter on an engine looks now and then all the same; the log names the topic whose hint did not come."""
+    monkeypatch.setattr("ropeway.client.local.SAFETY_S", 0.01)
+    caplog.set_level("INFO", "ropeway.client")
+    later, hand = ManualClock(), Hand(engine := MemoryEngine(ManualClock()))
+    later.advance(s=9)
+    await engine.open()
+    await hand.announce()
+    deaf = _Deaf(engine, scripted())
+    async with Client(deaf, clock=later) as client:
+        job = await client.submit("greet", name="Ada")
+        work = await hand.take()
+        waiting = asyncio.create_task(job.result() if way == "get" else _last(job.events()))
+        async with asyncio.timeout(10):
+            while deaf.calls[way] < 3:
+                await _turn()
+        caplog.clear()  # a first look may come before what is hinted at then
+        await hand.emit(work, ("progress", {"fraction": 0.5}))
+        await hand.succeed(work, 1)
+        await waiting
+    await engine.shut()
+    told = caplog.messages[0]
+    assert told.startswith(f"no hint on {topic}:{job.id} came: {found}")
+    assert told.endswith(" was found by looking all the same, after 9.0 s")

@@ -45,7 +45,7 @@ async def test_a_submit_is_sent_as_a_person_would_write_it_with_a_key_of_its_own
     assert (request.method, str(request.url)) == ("POST", "http://gateway.test/ai/v1/jobs")
     assert msgspec.json.decode(request.content) == {"task": "greet", "input": {"name": "Ada"}}
     assert len(request.headers["idempotency-key"]) == 32
-    assert accepted == ("job_1", False)
+    assert accepted == ("job_1", False, False)
 
 
 async def test_a_submit_whose_answer_was_lost_is_repeated_under_the_same_key() -> None:
@@ -55,14 +55,14 @@ async def test_a_submit_whose_answer_was_lost_is_repeated_under_the_same_key() -
         (accepted,) = await transport.submit([ORDER])
     assert len({request.headers["idempotency-key"] for request in play.asked}) == 1
     assert len(play.asked) == 3
-    assert accepted == ("job_1", False)
+    assert accepted == ("job_1", False, False)
 
 
 async def test_a_key_of_the_callers_own_tells_of_a_replay() -> None:
     """`replayed` is about the caller's key, not about ours."""
     play = Play(ok(RUNNING, headers=REPLAYED))
     async with play as transport:
-        assert await transport.submit([ORDER._replace(idempotency_key="mine")]) == [("job_1", True)]
+        assert await transport.submit([ORDER._replace(idempotency_key="mine")]) == [("job_1", True, False)]
     assert play.asked[0].headers["idempotency-key"] == "mine"
 
 
@@ -86,7 +86,7 @@ async def test_many_go_in_one_body_and_are_answered_line_by_line() -> None:
     play = Play(httpx.Response(200, content=b"".join(msgspec.json.encode(line) + b"\n" for line in answer)))
     async with play as transport:
         first, second, third = await transport.submit([ORDER] * 3)
-    assert (first, third) == (("job_1", False), ("job_3", False))
+    assert (first, third) == (("job_1", False, False), ("job_3", False, False))
     assert isinstance(second, QueueFull)
     (request,) = play.asked
     assert request.headers["content-type"] == "application/x-ndjson"
@@ -101,7 +101,7 @@ async def test_a_job_with_a_key_of_its_own_goes_alone() -> None:
     play = Play(ok(RUNNING, 202, REPLAYED), httpx.Response(200, content=lines))
     async with play as transport:
         answers = await transport.submit([ORDER, ORDER._replace(idempotency_key="mine"), ORDER])
-    assert answers == [("job_2", False), ("job_1", True), ("job_3", False)]
+    assert answers == [("job_2", False, False), ("job_1", True, False), ("job_3", False, False)]
     assert play.asked[0].headers["idempotency-key"] == "mine"
 
 
@@ -130,7 +130,7 @@ async def test_a_caller_that_leaves_takes_nobody_along() -> None:
         leaving, staying = (asyncio.ensure_future(transport.submit([ORDER])) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
-        assert await staying == [("job_1", False)]
+        assert await staying == [("job_1", False, False)]
 
 
 async def test_many_large_ones_go_in_several_bodies() -> None:

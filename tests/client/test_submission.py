@@ -40,10 +40,20 @@ def test_what_a_request_leaves_out_is_as_the_task_declares() -> None:
 
 def test_what_a_request_says_goes_before_the_task() -> None:
     """Each field changes its own option and no other."""
-    job = made(queue="cpu", priority="high", delay=1.5, timeout=5, queue_timeout=7, retention=0, cost=2)
+    times = {"timeout": 5, "queue_timeout": 7, "first_output_timeout": 3, "output_timeout": 4, "retention": 0}
+    job = made(queue="cpu", priority="high", delay=1.5, cost=2, **times)
     assert (job.queue, job.priority, job.delay_ms) == ("cpu", Priority.high, 1500)
-    changed = msgspec.structs.replace(CARD.options, timeout_s=5, queue_timeout_s=7, retention_s=0, cost=2)
-    assert job.options == changed
+    changed = {f"{name}_s": value for name, value in times.items()}
+    assert job.options == msgspec.structs.replace(CARD.options, cost=2, **changed)
+
+
+def test_a_task_that_needs_labels_keeps_its_queue() -> None:
+    """Only the workers of its own queue have what it needs; to name that queue is no change."""
+    needy = msgspec.structs.replace(CARD, needs=("device=gpu",))
+    assert new_job(needy, JobRequest("crops.analyze", queue="gpu"), id="job_1", tenant="t").queue == "gpu"
+    with pytest.raises(InvalidRequest, match="needs workers with device=gpu: those of its own queue, 'gpu'") as refused:
+        new_job(needy, JobRequest("crops.analyze", queue="cpu"), id="job_1", tenant="t")
+    assert refused.value.param == "queue"
 
 
 def test_a_retry_policy_is_changed_field_by_field() -> None:
@@ -70,6 +80,8 @@ def test_tags_and_metadata_are_added_to_the_tasks_own() -> None:
         ("delay", 400 * 86_400),
         ("timeout", 0),
         ("queue_timeout", 0),
+        ("first_output_timeout", 0),
+        ("output_timeout", float("nan")),
         ("retention", -1),
         ("retry", RetryRequest(max_attempts=0)),
         ("retry", RetryRequest(base_s=10, cap_s=1)),

@@ -13,6 +13,7 @@ import pytest
 import typer
 from compose_support import DEPLOY, Service, read_compose
 
+from ropeway.blobs.connect import connect_blobs
 from ropeway.cli.main import app as commands
 from ropeway.cli.target import load_app
 from ropeway.config import load_settings
@@ -77,8 +78,24 @@ def test_every_variable_is_a_setting(service: Service) -> None:
     assert settings.engine == f"valkey://:{PASSWORD}@valkey:6379?durability=disk"
     assert connect(settings.engine).info.url == "valkey://:***@valkey:6379?durability=disk"
     assert service.environment["ROPEWAY_LOG"] == "info"
+    assert settings.blobs == service.environment["ROPEWAY_BLOBS"]
     with pytest.raises(InvalidRequest, match="prot"):
         load_settings({}, environ={**known, "ROPEWAY_SERVER_PROT": "1"}, path=Path("/dev/null"))
+
+
+def test_all_of_them_keep_files_in_the_same_place() -> None:
+    """One volume of this host, which belongs to the image's user; or a bucket, where the environment names one."""
+    assert {service.environment["ROPEWAY_BLOBS"] for service in OURS.values()} == {"file:///files"}
+    for service in OURS.values():
+        (mount,) = service.raw["volumes"]
+        volume, target = mount.split(":")
+        assert volume in WHOLE["volumes"]
+        store = connect_blobs(service.environment["ROPEWAY_BLOBS"])
+        assert store.url == f"file:{target}"
+        assert service.raw["read_only"] is True
+    _, elsewhere = read_compose({"VALKEY_PASSWORD": PASSWORD, "ROPEWAY_BLOBS": "s3://bucket/files"})
+    assert {elsewhere[name].environment["ROPEWAY_BLOBS"] for name in OURS} == {"s3://bucket/files"}
+    assert "# ROPEWAY_BLOBS=s3://" in (DEPLOY / "env.example").read_text()
 
 
 def test_a_stop_leaves_time_for_what_runs() -> None:

@@ -96,7 +96,9 @@ class Stack:
         own = {name: text for name, text in os.environ.items() if not name.startswith("ROPEWAY_")}
         path = f"{self._folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
         told = {
-            name: text.replace("@valkey:6379", f"@127.0.0.1:{self.ports['valkey']}")
+            name: text.replace("@valkey:6379", f"@127.0.0.1:{self.ports['valkey']}").replace(
+                "file:///files", f"file://{self._folder}/files"
+            )
             for name, text in service.environment.items()
         }
         return {**own, **told, "PATH": path}
@@ -129,6 +131,11 @@ async def test_the_stack_serves_and_stops(stack: Stack) -> None:
         assert [event.id async for event in other.job(job.id).events(after=seen[2])] == seen[3:]
         assert await other.result(job.id, timeout=UP_S) == "why? " * 5
         assert (await other.get(job.id)).durability == "disk"
+        file = await one.upload(b"tile", filename="tile.tif")
+        assert await other.files.read(file) == b"tile"
+        large = await one.submit("chat", question="x" * 100_000, words=3)
+        assert await other.result(large.id, timeout=UP_S) == ("x" * 100_000 + " ") * 3, "from its file"
+        assert "$file" in str((await other.get(large.id)).output)
         blocking = [await one.submit("report", rows=n) for n in range(6)]
         assert [await other.result(job.id, timeout=UP_S) for job in blocking] == [n * n for n in range(6)]
     assert not [command for command in stack.commands() if PASSWORD in command]

@@ -39,9 +39,10 @@ def test_what_is_copied_is_there_and_sent() -> None:
 def test_what_is_installed_is_declared() -> None:
     """The extra is one of the project's, and what the build reads is copied before it is built."""
     (install,) = [rest for rest in steps("RUN") if re.search(r"\bpip\b.* install ", rest)]
-    named = re.search(r"\.\[(\w+)\]", install)
-    assert named is not None
-    assert named[1] in PROJECT["optional-dependencies"]
+    assert ".[${EXTRAS}]" in install
+    by_default, in_a_bucket = steps("ARG")[-1].partition("=")[2], re.search(r"--build-arg EXTRAS=([\w,]+)", TEXT)
+    assert in_a_bucket is not None
+    assert {*by_default.split(","), *in_a_bucket[1].split(",")} <= set(PROJECT["optional-dependencies"])
     assert {"pyproject.toml", "src", PROJECT["readme"], *PROJECT["license-files"]} <= set(copied())
 
 
@@ -60,6 +61,22 @@ def test_it_runs_as_nobody_in_particular() -> None:
     assert user.isdigit()
     assert int(user) > 0
     assert [step for step, _ in STEPS].index("USER") > [step for step, _ in STEPS].index("COPY")
+
+
+def test_a_volume_of_files_belongs_to_its_user() -> None:
+    """A new volume takes its owner from the image: what compose mounts is there, and nobody else's."""
+    user = steps("USER")[-1].partition(":")[0]
+    (made,) = [rest for rest in steps("RUN") if rest.startswith("install -d")]
+    _, services = read_compose({"VALKEY_PASSWORD": "x"})
+    targets = {
+        mount.split(":")[1]
+        for service in services.values()
+        if "build" in service.raw
+        for mount in service.raw["volumes"]
+    }
+    assert made.split()[-1:] == list(targets)
+    assert f"-o {user} " in made
+    assert [step for step, _ in STEPS].index("USER") > STEPS.index(("RUN", made))
 
 
 def test_it_starts_what_compose_starts() -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ropeway.domain.change import committed, overdue, promoted, worker_lost
+from ropeway.domain.change import (
+    asked_to_stop,
+    committed,
+    ends_unheard,
+    overdue,
+    promoted,
+    with_output,
+    worker_lost,
+)
 from ropeway.domain.job import Job, JobOptions, NewJob, job_of
 from ropeway.domain.lease import Outcome
 from ropeway.domain.lifecycle import State
+from ropeway.domain.webhook import Webhook
 
 
 def job(state: State) -> Job:
@@ -34,3 +43,33 @@ def test_a_lost_worker_is_fenced_before_anyone_takes_over() -> None:
     again = worker_lost(running, 5_000).job
     assert (again.state, again.epoch, again.token, again.crashes) == (State.queued, 7_001, None, 1)
     assert not again.attempts_spent
+
+
+@pytest.mark.parametrize(
+    ("progress", "detail", "shown"),
+    [
+        (None, "the batch", '{"message":"the batch"}'),
+        ('{"fraction":0.5,"message":"old"}', "the batch", '{"fraction":0.5,"message":"the batch"}'),
+        ("17", "the batch", '{"message":"the batch"}'),
+        ('{"fraction":0.5}', None, '{"fraction":0.5}'),
+    ],
+)
+def test_a_snoozed_job_shows_what_it_waits_for(progress: str | None, detail: str | None, shown: str) -> None:
+    """As its progress, beside how far it was; a snooze that gives no reason leaves that alone."""
+    running = msgspec.structs.replace(job(State.running), attempt=1, runs=1, progress=progress)
+    after = committed(running, Outcome("snooze", delay_ms=1000, detail=detail), 5_000).job
+    assert (after.state, after.run_at_ms, after.attempt, after.progress) == (State.scheduled, 6_000, 0, shown)
+
+
+def test_the_end_that_nobody_committed_is_known() -> None:
+    """Only of a job that ran, ended, and was given no output, the log is asked; its delivery tells the output too."""
+    hooked = JobOptions(max_crashes=1, webhook=Webhook("https://hooks.example/"))
+    running = msgspec.structs.replace(job(State.running), attempt=1, runs=1, options=hooked)
+    lost = worker_lost(running, 5_000)
+    assert ends_unheard(lost)
+    told = with_output(lost, '"half"')
+    assert told.delivery is not None
+    assert (told.job.output, msgspec.json.decode(told.delivery.input)["data"]["output"]) == ('"half"', "half")
+    assert not ends_unheard(told)
+    assert not ends_unheard(asked_to_stop(job(State.queued), None, 5_000))
+    assert not ends_unheard(asked_to_stop(running, None, 5_000))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ropeway.domain.event import START, Cursor, Event
-from ropeway.domain.job import DEFAULT_OPTIONS, Job
+from ropeway.domain.job import DEFAULT_OPTIONS, Job, JobOptions
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import EventPage, opening_count, opening_events, page, retrying_event, terminal_event
 from ropeway.domain.rank import Priority
@@ -35,10 +35,12 @@ def ended(state: State, **fields: Any) -> Job:
     return msgspec.structs.replace(RUNNING, state=state, seq=4, finished_at_ms=300, **fields)
 
 
-@pytest.mark.parametrize(("runs", "types"), [(1, ["job.started"]), (2, ["job.started", "output.reset"])])
-def test_openings(runs: int, types: list[str]) -> None:
-    """A first attempt opens with its start, every later one with a reset too; `opening_count` says how many."""
-    job = msgspec.structs.replace(RUNNING, runs=runs)
+@pytest.mark.parametrize("resumable", [False, True])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_openings(runs: int, resumable: bool) -> None:
+    """An attempt opens with its start, every later one tells of the output too; `opening_count` says how many."""
+    types = ["job.started", "output.resumed" if resumable else "output.reset"][:runs]
+    job = msgspec.structs.replace(RUNNING, runs=runs, options=JobOptions(resumable=resumable))
     events = opening_events(job)
     assert [event.type for event in events] == types
     assert [event.cursor for event in events] == [Cursor(200, n) for n in range(opening_count(runs))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ropeway.domain.errors import InvalidRequest
-from ropeway.domain.targets import AllowList, is_public, parse_url, target_of
+from ropeway.domain.targets import AllowList, is_public, masked, parse_url, target_of
 
 CLOSED = [
     # IPv4: what IANA lists as special, at its edges
@@ -138,3 +138,20 @@ def test_an_entry_that_allows_nothing_is_refused(entry: str) -> None:
     """Rather than kept and never matched."""
     with pytest.raises(InvalidRequest, match="no webhook target"):
         AllowList([entry])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.com", "https://hooks.example.com"),
+        ("https://hooks.example.com/", "https://hooks.example.com/"),
+        ("https://hooks.example.com/services/T0/secret", "https://hooks.example.com/…"),
+        ("https://hooks.example.com?token=secret", "https://hooks.example.com/…"),
+        ("https://hooks.example.com:8443/?token=secret", "https://hooks.example.com:8443/…"),
+        ("http://[::1]:9000/secret?a=b", "http://[::1]:9000/…"),
+        ("no url at all", "…"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_secret(url: str, shown: str) -> None:
+    """Services put theirs into the path, or the query: whose it is, is all that a job tells."""
+    assert masked(url) == shown

@@ -154,7 +154,7 @@ async def test_a_provider_that_fails_now_and_then_is_not_noticed() -> None:
 
 
 async def test_the_providers_rate_limit_is_waited_for() -> None:
-    """The request stays open and its job is due after Retry-After; nobody's place is held."""
+    """The request stays open and its job is due after Retry-After; nobody's place is held, and no attempt is spent."""
     async with site(Rhythm(words=3, first_s=0.0, word_s=0.0, per_minute=1)) as on:
         assert (await on.ask())[-1].name == "result"
         async with on.http.stream("POST", "/ai", json=HELLO) as response:
@@ -167,7 +167,7 @@ async def test_the_providers_rate_limit_is_waited_for() -> None:
             while not await parked():
                 assert time.monotonic() < deadline_s, "waited in vain until the job is parked"
             job = await on.job(request_id)
-            assert job["error"]["code"] == "provider_rate_limited"
+            assert (job["attempt"], job["progress"]["message"]) == (0, "the provider asked to wait")
             assert on.provider.calls == 2
 
 

@@ -16,10 +16,10 @@ import pytest
 from ledger import drained, log_of
 from programs import HERE, Program
 
-from ropeway import Client, connect
+from ropeway import Client, JobFailed, connect
 from ropeway.cli.banner import known_tasks
 from ropeway.client import JobHandle
-from ropeway.domain.event import OUTPUT_DELTA, OUTPUT_RESET, RETRYING, STARTED, SUCCEEDED, Event
+from ropeway.domain.event import OUTPUT_DELTA, OUTPUT_RESET, RETRYING, STARTED, STEP_COMPLETED, SUCCEEDED, Event
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import Engine
@@ -127,6 +127,37 @@ async def test_one_that_slept_through_three_leases_wakes_up_fenced(stage: Stage)
     assert acts_of(log) == [STARTED, OUTPUT_DELTA, RETRYING, STARTED, OUTPUT_RESET, OUTPUT_DELTA, SUCCEEDED]
     heir.stop()
     assert await (await stage.submit("echo", "again")).result(timeout=PATIENCE_S) == "again"
+
+
+async def test_a_killed_worker_leaves_the_output_that_it_had_sent(stage: Stage) -> None:
+    """kill -9 in the midst of a stream that nobody may begin again: the failed job offers it as far as it came."""
+    dead = stage.lone_worker("dead", LEASE_S)
+    job = await stage.submit("drawl_once", "abcdefghij")
+    await stage.streams(job, dead)
+    dead.kill()
+    stage.lone_worker("alive", 9.0)  # does the upkeep
+    with pytest.raises(JobFailed) as failed:
+        await job.result(timeout=PATIENCE_S)
+    assert failed.value.error.code == "worker_lost"
+    streamed = "".join(
+        json.loads(e.data)["delta"] for e in await log_of(stage.engine, job.id) if e.type == OUTPUT_DELTA
+    )
+    assert streamed and "abcdefghij".startswith(streamed)
+    assert (await job.get()).output == streamed
+
+
+async def test_a_resumable_stream_of_a_killed_worker_goes_on(stage: Stage) -> None:
+    """kill -9: the next worker goes on where the log ends, repeats no step, and readers are told to discard nothing."""
+    dead = stage.lone_worker("dead", LEASE_S)
+    job = await stage.submit("drawl_on", "abcdefghij")
+    await stage.streams(job, dead)
+    dead.kill()
+    stage.lone_worker("alive", 9.0)
+    assert await job.result(timeout=PATIENCE_S) == "abcdefghij"
+    log = await log_of(stage.engine, job.id)
+    assert "".join(json.loads(event.data)["delta"] for event in log if event.type == OUTPUT_DELTA) == "abcdefghij"
+    types = [event.type for event in log]
+    assert (types.count(STARTED), types.count(OUTPUT_RESET), types.count(STEP_COMPLETED)) == (2, 0, 1)
 
 
 @pytest.mark.parametrize("how", ["exit", "kernel"])

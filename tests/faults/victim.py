@@ -45,6 +45,24 @@ async def drawl(word: str, *, ctx: Context) -> AsyncIterator[str]:
         raise
 
 
+@app.task(max_crashes=1, retry=Retry(max_attempts=1))
+async def drawl_once(word: str, *, ctx: Context) -> AsyncIterator[str]:
+    """The same, by one worker or by none."""
+    note(ctx)
+    for letter in word:
+        await asyncio.sleep(0.2)
+        yield letter
+
+
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1), resumable=True)
+async def drawl_on(word: str, *, ctx: Context) -> AsyncIterator[str]:
+    """The word, slowly, by however many workers, each of which goes on where the one before it was killed."""
+    await ctx.step("begin", note, ctx)
+    for letter in word[len(ctx.partial or "") :]:
+        await asyncio.sleep(0.2)
+        yield letter
+
+
 @app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1))
 async def echo(word: str, *, ctx: Context) -> str:
     """The word, at once."""

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -26,6 +26,7 @@ __all__ = [
     "Provider",
     "Script",
     "TheJob",
+    "Throttled",
     "Time",
     "ask",
     "asked",
@@ -195,6 +196,10 @@ class Time:
         await asyncio.sleep(0)
 
 
+class Throttled(BaseException):
+    """The attempt ended, for the provider takes nothing for so many seconds."""
+
+
 class TheJob:
     """The job that a call is made for."""
 
@@ -202,17 +207,30 @@ class TheJob:
         self.job_id = "job_1"
         self.timeout = timeout
         self.used: dict[str, Any] = {}
+        self.told: list[tuple[str | None, float | None, float]] = []
+
+    def limit_told(self, limit: str | None = None, *, left: float | None = None, pause_s: float = 0.0) -> None:
+        self.told.append((limit, left, pause_s))
+
+    def throttled(self, after_s: float) -> NoReturn:
+        raise Throttled(after_s)
 
     def usage(self, **amounts: Any) -> None:
         self.used.update(amounts)
 
 
 def upstream(
-    on: Provider, time: Time | None = None, *, jitter: float = 0.0, key: str = KEY, **options: Any
+    on: Provider,
+    time: Time | None = None,
+    *,
+    jitter: float = 0.0,
+    key: str = KEY,
+    budget: str | None = None,
+    **options: Any,
 ) -> Upstream:
     time = time or Time()
     seams = Seams(time.clock, time.sleep, lambda: jitter)
-    return Upstream(on.url, {"small": "vendor/small-1"}, Secret(key), UpstreamOptions(**options), seams)
+    return Upstream(on.url, {"small": "vendor/small-1"}, Secret(key), UpstreamOptions(**options), seams, budget)
 
 
 def asked(text: str = "hello", **fields: Any) -> ChatRequest:

@@ -15,6 +15,7 @@ from models_support import (
     Exchange,
     Script,
     TheJob,
+    Throttled,
     Time,
     ask,
     asked,
@@ -72,10 +73,30 @@ async def test_a_long_wait_is_the_jobs_and_not_the_workers() -> None:
     """The job goes back to run after it; the worker's place is not held."""
     time = Time()
     async with provider(refuses(429, "slow down", retry_after="90")) as on, upstream(on, time) as up:
-        with pytest.raises(RetryAfter, match="slow down") as limited:
-            await ask(up)
-    assert (limited.value.after_s, limited.value.fault_code) == (90.0, "provider_rate_limited")
+        job = TheJob()
+        with pytest.raises(Throttled) as limited:
+            await ask(up, job=job)
+    assert limited.value.args == (90.0,)
+    assert job.told == [(None, None, 90.0)], "all workers wait"
     assert (time.slept, len(on.calls)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_ratelimit_remaining_requests": "7", "x_ratelimit_remaining_tokens": "1200"},
+        {"anthropic_ratelimit_requests_remaining": "7", "anthropic_ratelimit_tokens_remaining": "1200"},
+    ],
+)
+async def test_what_the_provider_says_is_left_is_passed_on(headers: dict[str, Any]) -> None:
+    """By its headers, for the budget that this upstream has; without one nobody is told."""
+    async with provider(refuses(400, **headers), refuses(400, **headers)) as on:
+        for budget, told in (("openai", [("openai:requests", 7.0, 0.0), ("openai:tokens", 1200.0, 0.0)]), (None, [])):
+            job = TheJob()
+            async with upstream(on, budget=budget) as up:
+                with pytest.raises(Fail):
+                    await ask(up, job=job)
+            assert job.told == told
 
 
 async def test_a_provider_cannot_park_a_job_for_a_year() -> None:
@@ -90,7 +111,7 @@ async def test_no_try_is_begun_that_the_jobs_own_time_does_not_cover() -> None:
     """With 10 s for the attempt, a wait of 6 s is waited once and not twice."""
     time = Time()
     async with provider(refuses(429, retry_after="6")) as on, upstream(on, time) as up:
-        with pytest.raises(RetryAfter):
+        with pytest.raises(Throttled):
             await ask(up, job=TheJob(timeout=10.0))
     assert (sum(time.slept), len(on.calls)) == (6.0, 2)
 
@@ -113,9 +134,9 @@ async def test_one_refusal_for_rate_holds_up_all_calls() -> None:
         assert time.slept == [15.0]
     async with provider(refuses(429, retry_after="40"), says("ok")) as on, upstream(on, time) as up:
         for wanted_s in (40.0, 40.0):
-            with pytest.raises(RetryAfter) as limited:
+            with pytest.raises(Throttled) as limited:
                 await ask(up)
-            assert (limited.value.after_s, limited.value.fault_code) == (wanted_s, "provider_rate_limited")
+            assert limited.value.args == (wanted_s,)
         assert len(on.calls) == 1
         time.clock.advance(s=41)
         assert await ask(up) == ["ok"]

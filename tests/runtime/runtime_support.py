@@ -74,11 +74,15 @@ class Stage:
 
     async def submit(self, task: str, /, delay_ms: int = 0, **input_fields: Any) -> str:
         """Submit a job of a declared task; its id."""
+        return await self.submit_to(self.app.tasks[task].card.queue, task, delay_ms, **input_fields)
+
+    async def submit_to(self, queue: str, task: str, /, delay_ms: int = 0, **input_fields: Any) -> str:
+        """The same, to another queue than the task's own."""
         card = self.app.tasks[task].card
         job = NewJob(
             f"job_{next(self._numbers):04}",
             DEFAULT_TENANT,
-            card.queue,
+            queue,
             task,
             msgspec.json.encode(input_fields).decode(),
             card.priority,

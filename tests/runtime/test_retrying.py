@@ -19,7 +19,8 @@ from ropeway.domain.retry import Retry
 from ropeway.runtime import App, Context, given, judge
 from ropeway.runtime.attempt import Reason
 from ropeway.runtime.coding import OutputInvalid
-from ropeway.runtime.judge import FRAMES, MESSAGE_LIMIT, TRACEBACK_LIMIT, judge_failure
+from ropeway.runtime.judge import judge_failure
+from ropeway.runtime.verdict import FRAMES, MESSAGE_LIMIT, TRACEBACK_LIMIT
 
 POLICY = JobOptions(retry=Retry(max_attempts=3, base_s=10.0, factor=2.0, cap_s=15.0), timeout_s=5.0)
 

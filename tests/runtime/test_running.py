@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Iterator
+from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 from runtime_support import eventually, stage
 
+from ropeway.domain.chat import ChatDelta
 from ropeway.domain.errors import Fail
 from ropeway.domain.lifecycle import State
 from ropeway.domain.retry import Retry
@@ -99,6 +103,50 @@ async def test_every_kind_of_task_runs() -> None:
         assert await on.output("function", n=1) == [1]
         assert await on.output("words", n=3) == "0 1 2 "
         assert await on.output("mixed", n=7) == ["a", 7]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_the_text_of_a_chat_is_one_however_it_ends(blocking: bool) -> None:
+    """An answer that was cut by `length` is its text and the reason, not its tokens; between calls of tools too."""
+    app = App()
+    words = [f"wörd{n}\n" for n in range(100)]
+    call, end = ChatDelta(tool_calls=[{"index": 0, "id": "call_1"}]), ChatDelta(finish_reason="length")
+    pieces: list[str | ChatDelta] = [*words, call, "and ", "so ", end]
+
+    @app.task
+    async def chat() -> AsyncIterator[str | ChatDelta]:
+        for piece in pieces:
+            yield piece
+
+    @app.task
+    def blocking_chat() -> Iterator[str | ChatDelta]:
+        yield from pieces
+
+    async with stage(app) as on:
+        await on.work()
+        job = await on.run("blocking_chat" if blocking else "chat")
+        assert msgspec.json.decode(job.output or "") == [
+            "".join(words), {"tool_calls": [{"index": 0, "id": "call_1"}]}, "and so ", {"finish_reason": "length"},
+        ]  # fmt: skip
+        assert "".join(data["delta"] for data in (await on.data(job.id, "output.delta"))[:-3]).startswith(words[0])
+
+
+async def test_strings_that_follow_each_other_are_one_in_a_list_too() -> None:
+    """As a reader of the log puts them together; what only looks like text stays apart."""
+    app = App()
+
+    @app.task
+    def mixed() -> Iterator[Any]:
+        yield from ("a", "b", 1, "c", date(2026, 1, 1), "d", "é", "\n")
+
+    @app.task
+    def days() -> Iterator[date]:
+        yield from (date(2026, 1, 1), date(2026, 1, 2))
+
+    async with stage(app) as on:
+        await on.work()
+        assert await on.output("mixed") == ["ab", 1, "c", "2026-01-01", "dé\n"]
+        assert await on.output("days") == ["2026-01-01", "2026-01-02"]
 
 
 async def test_a_generator_that_yields_nothing_has_an_empty_output() -> None:
@@ -336,6 +384,58 @@ async def test_jobs_wait_for_no_poll() -> None:
         await on.work(concurrency=10)
         jobs = [await on.submit("echo", n=n) for n in range(1_000)]
         assert [(await on.ended(job_id)).output for job_id in jobs] == [str(n) for n in range(1_000)]
+
+
+async def test_work_found_without_a_hint_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """An idle worker looks now and then all the same; what that finds late says whose hint was lost."""
+    app = App()
+
+    @app.task
+    async def echo(n: int) -> int:
+        return n
+
+    caplog.set_level("INFO", "ropeway.worker")
+    async with stage(app) as on:
+        worker = await on.work(safety_poll_s=0.02)
+        assert (await on.run("echo", n=1)).output == "1"
+        await on.submit("echo", n=2, delay_ms=5_000)
+        on.clock.advance(s=5)
+        with _silence(on.engine):
+            await on.engine.promote(10)
+        await eventually(lambda: worker.snapshot().outcomes == {"succeeded": 2}, "it is found all the same")
+        assert worker.snapshot().safety_finds == 1
+    (told,) = [record.getMessage() for record in caplog.records if "no hint" in record.getMessage()]
+    assert told == (
+        "no hint on queue:default came: job_0002, the first of 1 jobs for worker worker-1, "
+        "was found by looking all the same, after 5.0 s"
+    )
+
+
+async def test_work_that_comes_just_as_a_worker_looks_is_no_find() -> None:
+    """A look that finds a job of this moment says nothing of hints."""
+    app = App()
+
+    @app.task
+    async def echo(n: int) -> int:
+        return n
+
+    async with stage(app) as on:
+        worker = await on.work(safety_poll_s=0.02)
+        with _silence(on.engine):
+            await on.submit("echo", n=1)
+        await eventually(lambda: worker.snapshot().outcomes == {"succeeded": 1}, "it is found")
+        assert worker.snapshot().safety_finds == 0
+
+
+@contextlib.contextmanager
+def _silence(engine: Any) -> Iterator[None]:
+    """What happens meanwhile is hinted at to nobody."""
+    board = engine._store.board
+    fire, board.fire = board.fire, lambda topics: None
+    try:
+        yield
+    finally:
+        board.fire = fire
 
 
 async def test_a_worker_serves_the_queues_it_was_told_to() -> None:

@@ -62,6 +62,10 @@ def test_settings_become_the_options_of_its_jobs() -> None:
         retention=None,
         failed_retention=3600,
         max_crashes=1,
+        first_output_timeout=3,
+        output_timeout=4,
+        max_snoozes=0,
+        resumable=True,
         cost=2.5,
         concurrency=4,
     )
@@ -72,6 +76,8 @@ def test_settings_become_the_options_of_its_jobs() -> None:
     assert (card.queue, card.run, card.priority) == ("gpu", "thread", Priority.high)
     assert (card.options.timeout_s, card.options.queue_timeout_s, card.options.retry) == (60.0, 5.0, policy)
     assert (card.options.retention_s, card.options.failed_retention_s) == (None, 3600.0)
+    assert (card.options.first_output_timeout_s, card.options.output_timeout_s) == (3.0, 4.0)
+    assert (card.options.max_snoozes, card.options.resumable) == (0, True)
     assert (card.options.max_crashes, card.options.cost, embed.concurrency) == (1, 2.5, 4)
 
 
@@ -222,20 +228,24 @@ def test_an_impossible_task_is_refused_where_it_is_declared(fn: Callable[..., An
     [
         ({"timeout": 0}, "timeout must be above 0"),
         ({"queue_timeout": -1}, "queue_timeout must be above 0"),
+        ({"first_output_timeout": 0}, "first_output_timeout must be above 0"),
+        ({"output_timeout": 0}, "output_timeout must be above 0"),
+        ({"max_snoozes": 1001}, "max_snoozes is 0 to 1000"),
         ({"retention": float("nan")}, "retention must be above 0"),
         ({"cost": float("inf")}, "cost must be above 0"),
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"max_crashes": 0}, "max_crashes must be at least 1"),
-        ({"run": "process"}, "'loop' or 'thread'"),
+        ({"run": "fork"}, "'loop', 'thread' or 'process'"),
         ({"priority": "urgent"}, "priority is low, normal or high"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings: dict[str, Any], message: str) -> None:
     """At declaration, naming the task and the setting."""
-    with pytest.raises(ValueError, match=f"task 'work'.*{message}"):
 
-        @App().task(**settings)
-        async def work() -> None: ...
+    async def work() -> None: ...
+
+    with pytest.raises(ValueError, match=f"task 'work'.*{message}"):
+        App().task(**settings)(work)
 
 
 def test_an_unknown_setting_is_refused() -> None:

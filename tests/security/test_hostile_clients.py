@@ -73,6 +73,37 @@ async def test_what_is_packed_is_not_unpacked(tmp_path: Path) -> None:
         assert (await http.post("/v1/jobs", content=b'{"task":"wait"}', headers=plain)).status_code == 202
 
 
+def _forms() -> dict[str, tuple[bytes, int]]:
+    """Forms of a great many tiny members, or of one that never ends; with the status that refuses each."""
+    field = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+    file = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n'
+    return {
+        "fields": (field * 100_000 + file + b"--b--\r\n", 413),
+        "fields behind the file": (file + field * 100_000 + b"--b--\r\n", 413),
+        "files": (file * 100_000 + b"--b--\r\n", 400),
+        "members without a head": (b"--b\r\n\r\n\r\n" * 100_000, 400),
+        "headers of one member": (b"--b\r\n" + b"a: b\r\n" * 100_000 + b"\r\nx\r\n--b--\r\n", 400),
+        "a header without an end": (b"--b\r\na: " + b"b" * 5_000_000, 400),
+        "a field without an end": (field[:-2] + b"x" * 5_000_000, 413),
+        "nothing but line ends": (b"\r\n" * 2_500_000, 413),
+        "what only looks like boundaries": (field[:-2] + b"\r\n--c" * 1_000_000, 413),
+        "after the end": (file + b"--b--\r\n" + b"x" * 5_000_000, 413),
+    }
+
+
+@pytest.mark.skipif(*needs_proc[:1], reason=needs_proc[1])
+async def test_forms_of_a_great_many_members(tmp_path: Path) -> None:
+    """Refused as soon as it is seen, with most of it unread: what is in memory is a piece, never the form."""
+    async with unharmed(tmp_path) as door, httpx.AsyncClient(base_url=door.url, timeout=30) as http:
+        for name, (form, status) in _forms().items():
+            answer = await http.post(
+                "/v1/files", content=form, headers={"content-type": "multipart/form-data; boundary=b"}
+            )
+            assert answer.status_code == status, (name, answer.text)
+            assert (await http.get("/v1/files")).json()["data"] == [], name
+    assert [path.name for path in (tmp_path / "jobs.db-files").rglob("*") if path.is_file()] == ["owner"]
+
+
 @pytest.mark.skipif(*needs_proc[:1], reason=needs_proc[1])
 async def test_bodies_that_are_much_when_read(tmp_path: Path) -> None:
     """Depth, long numbers, a great many members: each refused, or taken as what it is; none costs much more than it."""

@@ -68,6 +68,7 @@ BODIES: dict[str, tuple[bytes, int, str, str]] = {
     "no time to run": (body(timeout=0), 400, "invalid_request", "timeout"),
     "a timeout of a century": (body(timeout=3.2e9), 400, "invalid_request", "timeout"),
     "a negative queue timeout": (body(queue_timeout=-5), 400, "invalid_request", "queue_timeout"),
+    "no time between outputs": (body(output_timeout=0), 400, "invalid_request", "output_timeout"),
     "a negative retention": (body(retention=-5), 400, "invalid_request", "retention"),
     "no attempts": (body(retry={"max_attempts": 0}), 400, "invalid_request", "max_attempts"),
     "a googol of attempts": (body(retry={"max_attempts": 10**100}), 400, "invalid_request", ""),

@@ -14,6 +14,8 @@ from serving_support import ENGINES, QUICK, Stage, stage
 from ropeway.domain.caller import Scope
 from ropeway.domain.lease import Commit, LeaseRequest, Outcome
 from ropeway.domain.worker import WorkerCard
+from ropeway.engines.secrets import Secrets
+from ropeway.testing import seeded_random
 
 URL = "https://hooks.example/ropeway"
 
@@ -70,6 +72,29 @@ async def test_a_delivery_is_asked_for_again(engine: str, tmp_path: Path) -> Non
         for wrong in (f"{other}-d0", job_id, f"{job_id}-d9", "job_none"):
             answer = await s.http.post(f"{path}/{wrong}/redeliver")
             assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found"), wrong
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_job_tells_whom_its_end_is_told(engine: str, tmp_path: Path) -> None:
+    """In the submit's answer, in lists, on streams: the host and the events, and no path, where a secret may be."""
+    async with stage(engine, tmp_path) as s:
+        plain = await s.http.post("/v1/jobs", json={"task": "free"})
+        assert plain.json()["webhook"] is None
+        webhook = {"url": f"{URL}/secret?token=secret", "events": ["job.failed", "job.succeeded"]}
+        made = await s.http.post("/v1/jobs", json={"task": "free", "webhook": webhook})
+        shown = {"url": "https://hooks.example/…", "events": ["job.failed", "job.succeeded"]}
+        assert made.json()["webhook"] == shown
+        path = made.headers["location"]
+        listed = (await s.http.get("/v1/jobs")).json()["data"][0]
+        assert listed["webhook"] == (await s.http.get(path)).json()["webhook"] == shown
+        for _ in range(2):
+            await s.hand.succeed(await s.hand.take(), None)
+        log = (await s.http.get(f"{path}/events", headers={"accept": "text/event-stream"})).text
+        assert '"webhook":{"url":"https://hooks.example/…"' in log
+        assert "secret" not in log
+        assert "secret" not in (await s.http.get("/v1/jobs")).text
+        (delivery,) = (await s.http.get(f"{path}/deliveries")).json()["data"]
+        assert delivery["url"] == webhook["url"], "whole, for who has a key"
 
 
 async def test_deliveries_outlive_their_job() -> None:
@@ -174,3 +199,40 @@ async def test_each_needs_its_scope_and_no_page_sees_a_url() -> None:
         page = (await k.ask("POST", f"/v1/jobs/{job_id}/token", reader)).json()["token"]
         assert problem(await k.ask("GET", path, page)) == (403, "forbidden")
         assert (await k.ask("GET", f"/v1/jobs/{job_id}", page)).status_code == 200
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_an_admin_sees_and_changes_what_webhooks_are_signed_with(
+    engine: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of every tenant; made when first asked for; both sign while it changes; each look and change is written down."""
+    caplog.set_level("INFO", "ropeway.audit")
+    async with keyed(engine, tmp_path) as k:
+        admin, narrow = await k.key(tenant="ops"), await k.key({Scope.write, Scope.read})
+        path = "/v1/tenants/acme/webhook-secrets"
+        for method, where in (("GET", path), ("POST", f"{path}/rotate")):
+            assert problem(await k.ask(method, where, narrow)) == (403, "forbidden")
+        shown = await k.ask("GET", path, admin)
+        assert shown.headers["cache-control"] == "no-store"
+        (first,) = shown.json()["data"]
+        assert first["secret"].startswith("whsec_")
+        assert first["expires_at"] is None
+        assert (await k.ask("GET", path, admin)).json()["data"] == [first]
+        assert (await k.ask("GET", "/v1/tenants/other/webhook-secrets", admin)).json()["data"] != [first]
+        turned = await k.ask("POST", f"{path}/rotate", admin, json={"overlap": 60})
+        assert turned.status_code == 201
+        newest, older = (await k.ask("GET", path, admin)).json()["data"]
+        assert (newest, older["secret"]) == (turned.json(), first["secret"])
+        assert older["expires_at"] is not None
+        signing = await Secrets(k.stage.engine, k.clock, seeded_random(1)).valid("acme")
+        assert [one.secret for one in signing] == [newest["secret"], older["secret"]]
+        k.later(60)
+        assert (await k.ask("GET", path, admin)).json()["data"] == [newest]
+        for wrong in ({"overlap": -1}, {"overlap": 1e9}, {"overlap": "x"}, {"over": 1}):
+            assert problem(await k.ask("POST", f"{path}/rotate", admin, json=wrong)) == (400, "invalid_request")
+        assert problem(await k.ask("GET", "/v1/tenants/a%20b/webhook-secrets", admin)) == (400, "invalid_request")
+    told = [line for line in caplog.messages if line.startswith("webhook secret")]
+    who = f"by key {admin.split('_')[1]}"
+    assert told[0] == f"webhook secrets of tenant acme shown, {who}"
+    assert f"webhook secret of tenant acme changed, the old one signs for 60 s more, {who}" in told
+    assert not any(one["secret"] in caplog.text for one in (first, newest))

@@ -13,7 +13,8 @@ import pytest
 from serving_support import QUICK, Call, Stage, stage, until
 
 from ropeway.blobs.folder import FolderStore
-from ropeway.serving.uploads import FIELD_BYTES, FORM_ROOM_BYTES, PART_HEADERS, PARTS
+from ropeway.domain.errors import PayloadTooLarge
+from ropeway.serving.files.uploads import FIELD_BYTES, FORM_ROOM_BYTES, PART_HEADERS, PARTS, Form
 
 HEADERS = {"Content-Type": "multipart/form-data; boundary=b"}
 
@@ -111,6 +112,26 @@ async def test_what_comes_byte_by_byte_is_no_more_work(desk: Stage) -> None:
     content = b"\r\n--" * 20_000 + b"\r\n-" * 20_000
     answer = await send(desk, part('Content-Disposition: form-data; name="file"', content) + END)
     assert answer.json()["bytes"] == len(content)
+
+
+async def test_a_hundred_thousand_tiny_parts_are_refused_at_the_first_few() -> None:
+    """However large the pieces are in which they come: with the part that is one too many, and the rest unread."""
+    field = part('Content-Disposition: form-data; name="a"', b"")
+    whole = field * 100_000 + FILE + END
+    for size in (len(field), 64 << 10, len(whole)):
+        given = 0
+
+        async def chunks(size: int = size) -> AsyncIterator[bytes]:
+            nonlocal given
+            for start in range(0, len(whole), size):
+                given += 1
+                yield whole[start : start + size]
+
+        form = Form({b"content-type": HEADERS["Content-Type"].encode()}, chunks())
+        with pytest.raises(PayloadTooLarge, match=f"more than {PARTS} parts"):
+            assert [block async for block in form.file()] == []
+        assert given <= PARTS * len(field) // size + 2
+        assert form.fields == {"a": ""}
 
 
 async def test_a_client_that_leaves_leaves_nothing(desk: Stage, tmp_path: Path) -> None:

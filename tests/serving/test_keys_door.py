@@ -303,7 +303,7 @@ async def test_a_use_that_is_noted_does_not_undo_a_revocation(monkeypatch: pytes
         ({"name": "x", "tenant": "a/b"}, "tenant"),
         ({"name": "x", "ttl": 0}, "ttl"),
         ({"name": "x", "limits": {"max_queued": 0}}, "limits.max_queued"),
-        ({"name": "x", "limits": {"max_running": 1}}, None),
+        ({"name": "x", "limits": {"max_runing": 1}}, None),
         ({"name": "x", "id": "mine"}, "id"),
     ],
 )

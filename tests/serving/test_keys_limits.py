@@ -214,7 +214,7 @@ async def test_limits_are_set_whole() -> None:
         }
         k.later()
         assert (await k.ask("GET", "/v1/tasks", token)).status_code == 200
-        wrong = await k.ask("PUT", "/v1/tenants/acme", admin, json={"max_running": 1})
+        wrong = await k.ask("PUT", "/v1/tenants/acme", admin, json={"max_runing": 1})
         assert problem(wrong) == (400, "invalid_request")
         assert (await k.ask("PUT", "/v1/tenants/a%20b", admin, json={})).status_code == 400
 

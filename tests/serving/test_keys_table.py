@@ -56,7 +56,11 @@ EXPECTED: dict[str, Scope | None] = {
     "get_queue": Scope.read,
     "pause_queue": Scope.admin,
     "resume_queue": Scope.admin,
+    "set_queue": Scope.admin,
     "purge_queue": Scope.cancel,
+    "list_limits": Scope.metrics,
+    "set_limit": Scope.admin,
+    "clear_limit": Scope.admin,
     "list_tasks": Scope.read,
     "get_task": Scope.read,
     "list_workers": Scope.metrics,
@@ -75,7 +79,16 @@ EXPECTED: dict[str, Scope | None] = {
     "list_tenants": Scope.admin,
     "get_tenant": Scope.admin,
     "set_tenant": Scope.admin,
+    "list_webhook_secrets": Scope.admin,
+    "rotate_webhook_secret": Scope.admin,
     "create_token": Scope.read,
+    "list_schedules": Scope.read,
+    "get_schedule": Scope.read,
+    "set_schedule": Scope.schedules,
+    "remove_schedule": Scope.schedules,
+    "pause_schedule": Scope.schedules,
+    "resume_schedule": Scope.schedules,
+    "run_schedule": Scope.write,
 }
 
 ROUTE = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)

@@ -14,7 +14,7 @@ from serving_support import QUICK, blocks_of, stage
 from ropeway.domain.caller import Scope
 from ropeway.domain.record import RecordKey
 from ropeway.serving import Gateway, GatewayOptions
-from ropeway.serving.passes import Passes
+from ropeway.serving.keys.passes import Passes
 
 DAY_S = 86_400
 

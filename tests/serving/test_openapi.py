@@ -20,11 +20,12 @@ from ropeway.domain.caller import Scope
 from ropeway.domain.worker import ModelCard, TaskCard
 from ropeway.serving.about import AboutRoutes
 from ropeway.serving.deliveries import DeliveryRoutes
-from ropeway.serving.files import FileRoutes
+from ropeway.serving.files.desk import FileRoutes
 from ropeway.serving.fleet import FleetRoutes
 from ropeway.serving.jobs import JobRoutes
-from ropeway.serving.keys import KeyRoutes
+from ropeway.serving.keys.desk import KeyRoutes
 from ropeway.serving.lifecycle import FeedRoutes
+from ropeway.serving.limits import LimitRoutes
 from ropeway.serving.openai.batches import BatchRoutes
 from ropeway.serving.openai.chat import ChatRoutes
 from ropeway.serving.openai.embeddings import EmbeddingRoutes
@@ -32,6 +33,7 @@ from ropeway.serving.openai.responses import ResponseRoutes
 from ropeway.serving.openai.served import ModelRoutes
 from ropeway.serving.openapi import build_document
 from ropeway.serving.routes import ROUTES
+from ropeway.serving.schedules import ScheduleRoutes
 from ropeway.serving.websocket.routes import SocketRoutes
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -69,6 +71,8 @@ def test_every_public_method_of_the_rooms_is_a_route() -> None:
         FleetRoutes,
         FileRoutes,
         KeyRoutes,
+        ScheduleRoutes,
+        LimitRoutes,
         AboutRoutes,
         SocketRoutes,
         *openai,
@@ -156,6 +160,12 @@ async def play(s: Stage, contract: Contract) -> None:
     await ask("list_jobs", 200, "GET", "/v1/jobs")
     await ask("delete_job", 204, "DELETE", path)
     await ask("get_job", 404, "GET", path)
+    await ask("set_queue", 200, "PATCH", "/v1/queues/hall", json={"max_running": 100, "weights": {"acme": 2.0}})
+    await ask("set_queue", 400, "PATCH", "/v1/queues/hall", json={"max_running": 0})
+    await ask("set_limit", 200, "PUT", "/v1/limits/gpu", json={"max_running": 2})
+    await ask("set_limit", 400, "PUT", "/v1/limits/gpu", json={"per_s": 2})
+    await ask("list_limits", 200, "GET", "/v1/limits")
+    await ask("clear_limit", 200, "DELETE", "/v1/limits/gpu")
     for verb in ("pause", "resume", "purge"):
         await ask(f"{verb}_queue", 200, "POST", f"/v1/queues/hall/{verb}")
     for operation, where in (
@@ -176,6 +186,7 @@ async def play(s: Stage, contract: Contract) -> None:
     await play_files(ask)
     await play_deliveries(s, ask)
     await play_openai(s, ask)
+    await play_schedules(ask)
     await play_keys(s, ask)
 
 
@@ -195,10 +206,29 @@ async def play_keys(s: Stage, ask: Callable[..., Awaitable[Any]]) -> None:
     await ask("set_tenant", 200, "PUT", "/v1/tenants/acme", json=limits)
     await ask("get_tenant", 200, "GET", "/v1/tenants/acme")
     await ask("list_tenants", 200, "GET", "/v1/tenants")
+    await ask("list_webhook_secrets", 200, "GET", "/v1/tenants/acme/webhook-secrets")
+    await ask("rotate_webhook_secret", 201, "POST", "/v1/tenants/acme/webhook-secrets/rotate", json={"overlap": 60})
+    await ask("rotate_webhook_secret", 400, "POST", "/v1/tenants/acme/webhook-secrets/rotate", json={"overlap": -1})
     job = (await s.http.post("/v1/jobs", json={"task": "free"})).json()["id"]
     await ask("create_token", 201, "POST", f"/v1/jobs/{job}/token", json={"cancel": True})
     narrow = {"authorization": f"Bearer {(await s.http.post(f'{path}/rotate')).json().get('key', '')}"}
     assert (await s.http.get("/v1/tasks", headers=narrow)).status_code == 401, "what is over is not renewed"
+
+
+async def play_schedules(ask: Callable[..., Awaitable[Any]]) -> None:
+    path, wanted = "/v1/schedules/nightly", {"job": {"task": "greet", "input": {"name": "a"}}, "cron": "0 3 * * *"}
+    await ask("set_schedule", 201, "PUT", path, json={**wanted, "timezone": "Europe/Berlin"})
+    await ask("set_schedule", 200, "PUT", path, json={**wanted, "timezone": "Asia/Tokyo"})
+    await ask("set_schedule", 400, "PUT", path, json={**wanted, "cron": "x"})
+    await ask("set_schedule", 404, "PUT", path, json={**wanted, "job": {"task": "nobody"}})
+    await ask("set_schedule", 422, "PUT", path, json={**wanted, "job": {"task": "greet"}})
+    await ask("list_schedules", 200, "GET", "/v1/schedules")
+    await ask("get_schedule", 200, "GET", path)
+    for verb in ("pause", "resume"):
+        await ask(f"{verb}_schedule", 200, "POST", f"{path}/{verb}")
+    await ask("run_schedule", 202, "POST", f"{path}/run")
+    await ask("remove_schedule", 204, "DELETE", path)
+    await ask("get_schedule", 404, "GET", path)
 
 
 async def play_files(ask: Callable[..., Awaitable[Any]]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from serving_support import ENGINES, QUICK, Block, Stage, blocks_of, stage, turn, until
 
+from ropeway.domain.clock import SystemClock
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.lease import Outcome
 from ropeway.engines.hints import Listener
@@ -114,6 +115,36 @@ async def test_an_event_whose_hint_was_lost_comes_all_the_same() -> None:
             await call.blocks(1)
             await s.hand.succeed(await s.hand.take(), 1)
             assert [b.event for b in await call.all_blocks()] == ["job.queued", "job.started", "job.succeeded"]
+
+
+async def test_what_no_hint_told_of_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """An event, or an end, that a waiter finds by looking all the same: the log names the topic that was silent."""
+    caplog.set_level("INFO", "ropeway.serving")
+    clock = LateClock()
+    deaf = stage(options=options(recheck_s=0.01), wrap=lambda engine: Deaf(engine, scripted()), clock=clock)
+    async with deaf as s:
+        job_id = await s.submit()
+        work = await s.hand.take()
+        async with s.call("GET", f"/v1/jobs/{job_id}/events") as call:
+            await call.blocks(2)
+            waiting = asyncio.create_task(s.http.get(f"/v1/jobs/{job_id}", params={"wait": "60"}))
+            await until(lambda: s.waiting == 2)
+            clock.late_ms = 7_000
+            await s.hand.succeed(work, 1)
+            assert (await call.all_blocks())[-1].event == "job.succeeded"
+            assert (await waiting).json()["state"] == "succeeded"
+    told = sorted(record.getMessage() for record in caplog.records if "no hint" in record.getMessage())
+    assert [line.partition(" came: ")[0] for line in told] == [f"no hint on end:{job_id}", f"no hint on job:{job_id}"]
+    assert "its end (succeeded) was found by looking all the same, after 7." in told[0]
+
+
+class LateClock(SystemClock):
+    """As if everything in the engine were some time ago."""
+
+    late_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.late_ms
 
 
 async def test_lines_of_json_carry_the_same_envelopes() -> None:

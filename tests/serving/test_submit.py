@@ -39,6 +39,8 @@ async def test_every_field_of_a_request_reaches_the_job() -> None:
             delay=30,
             queue_timeout=60,
             timeout=5,
+            first_output_timeout=3,
+            output_timeout=4,
             retention=10,
             retry={"max_attempts": 7},
             concurrency_key="user-42",
@@ -53,6 +55,7 @@ async def test_every_field_of_a_request_reaches_the_job() -> None:
         assert (job.queue, job.priority.name, job.state, job.input) == ("other", "high", "scheduled", "[1,2]")
         assert job.run_at_ms == job.created_at_ms + 30_000
         assert (options.queue_timeout_s, options.timeout_s, options.retention_s) == (60, 5, 10)
+        assert (options.first_output_timeout_s, options.output_timeout_s) == (3, 4)
         assert (options.retry.max_attempts, options.concurrency_key, options.cost) == (7, "user-42", 2.5)
         assert (options.on_disconnect, options.metadata, options.tags) == ("cancel", {"a": "b"}, ("x", "y"))
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import mutants_jobs as jobs
 import mutants_leases as leases
+import mutants_limits as limits
 import mutants_queues as queues
+import mutants_sharing as sharing
 from handover import HandedOver
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -38,6 +40,9 @@ MUTANTS = [
     Mutant(jobs.LooksForWhatIsGone, "E1"),
     Mutant(jobs.WriteWithoutVersion, "A3"),
     Mutant(jobs.AnswersBeforeItIsDurable, "K1"),
+    Mutant(sharing.StoppedJobsServe, "J1"),
+    Mutant(sharing.OldResultsServe, "J1"),
+    Mutant(sharing.JoinsUncounted, "J2"),
     Mutant(leases.FenceTokenNotChanged, "I4"),
     Mutant(leases.AppendUnfenced, "I4"),
     Mutant(leases.CommitById, "I3"),
@@ -54,6 +59,9 @@ MUTANTS = [
     Mutant(leases.RescueOfLiveSession, "S1"),
     Mutant(leases.RescueForgetsTheRest, "S1"),
     Mutant(leases.RescueTellsNobody, "I12"),
+    Mutant(leases.RescueDropsOutput, "I13"),
+    Mutant(leases.SnoozeCostsAnAttempt, "I10a"),
+    Mutant(leases.SnoozesForEver, "I10"),
     Mutant(jobs.EachAttemptIsTold, "I12"),
     Mutant(jobs.LateJobsUntold, "I12"),
     Mutant(leases.CancelLostInCommit, "I11"),
@@ -78,4 +86,11 @@ MUTANTS = [
     Mutant(queues.PromotesEarly, "P1"),
     Mutant(queues.QueueTimeoutOnlyAtUpkeep, "P1"),
     Mutant(queues.NextTimeForgotten, "P1"),
+    Mutant(limits.PlacesUncounted, "Q1"),
+    Mutant(limits.BucketsStayFull, "Q1"),
+    Mutant(limits.EndsCallNobody, "Q2"),
+    Mutant(limits.EndsCallNobody, "L1"),
+    Mutant(limits.FloorIgnored, "R1"),
+    Mutant(limits.QueueRoomIgnored, "R1"),
+    Mutant(limits.ParkedCountAsInLine, "R2"),
 ]

@@ -129,10 +129,10 @@ class PruneOfLiveJob(HandedOver):
 class CancelOverwritesDone(HandedOver):
     """A cancel writes its state without asking for the one that is there."""
 
-    def _cancel(self, tenant: str, job_id: str, reason: str | None, now: int) -> Job | JobNotFound:
+    def _cancel(self, tenant: str, job_id: str, reason: str | None, now: int, *more: Any) -> Job | JobNotFound:
         job = self._store.owned(tenant, job_id)
         if job is None or not job.state.terminal:
-            return super()._cancel(tenant, job_id, reason, now)
+            return super()._cancel(tenant, job_id, reason, now, *more)
         changed = msgspec.structs.replace(
             job, state=State.cancelled, version=job.version + 1, cancel_requested_at_ms=now, cancel_reason=reason
         )
@@ -186,9 +186,9 @@ class LooksForWhatIsGone(HandedOver):
 class WriteWithoutVersion(HandedOver):
     """A cancel request does not raise the version: an ETag tells that nothing has changed."""
 
-    def _cancel(self, tenant: str, job_id: str, reason: str | None, now: int) -> Job | JobNotFound:
+    def _cancel(self, tenant: str, job_id: str, reason: str | None, now: int, *more: Any) -> Job | JobNotFound:
         before = self._store.jobs.get(job_id)
-        job = super()._cancel(tenant, job_id, reason, now)
+        job = super()._cancel(tenant, job_id, reason, now, *more)
         if isinstance(job, Job) and before is not None and job.state is State.running:
             job = self._store.jobs[job_id] = msgspec.structs.replace(job, version=before.version)
         return job

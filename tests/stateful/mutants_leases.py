@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from handover import HandedOver
 
-from ropeway.domain.change import committed, worker_lost
+from ropeway.domain.change import Change, committed, worker_lost
 from ropeway.domain.errors import LeaseLost
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job
@@ -25,6 +25,7 @@ from ropeway.domain.lease import (
 from ropeway.domain.lifecycle import State
 from ropeway.domain.log import terminal_event
 from ropeway.domain.retry import Retry
+from ropeway.engines.memory.line import Line
 from ropeway.engines.memory.store import Session
 
 __all__ = [
@@ -46,10 +47,13 @@ __all__ = [
     "ReleaseLosesJob",
     "RenewalHidesCancels",
     "RepeatSucceeds",
+    "RescueDropsOutput",
     "RescueForgetsTheRest",
     "RescueOfLiveSession",
     "RescueTellsNobody",
     "RetriesNeverSpent",
+    "SnoozeCostsAnAttempt",
+    "SnoozesForEver",
     "StreamRewrittenOnRetry",
     "TerminalEventTwice",
 ]
@@ -99,7 +103,7 @@ class CommitWhenQueued(HandedOver):
         if job is not None and job.state is State.queued and job.runs and outcome.kind == "succeeded":
             running = msgspec.structs.replace(job, state=State.running)
             self._store.line(job.queue).count(job.tenant, job.state, State.running)
-            return self._store.apply(running, committed(running, outcome, now)).state
+            return self._store.apply(running, committed(running, outcome, now), now).state
         return super()._commit(lease, outcome, now)
 
 
@@ -140,8 +144,8 @@ class LeaseIsTwoSteps(HandedOver):
     def _take(self, job_id: str, session: Session, request: LeaseRequest, now: int) -> Assignment:
         job = self._store.jobs[job_id]
         line = self._store.line(job.queue)
-        line.advance(job.rank)
-        line._heap = [entry for entry in line._heap if entry[2] != job_id]
+        _take_out(line, job_id)
+        line.leased(job.rank, self._store.is_queued)
         if job.state is State.running:
             line.count(job.tenant, State.running, State.queued)
         return self._assign(msgspec.structs.replace(job, state=State.queued), session, request, now)
@@ -199,8 +203,7 @@ class ReleaseLosesJob(HandedOver):
     def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
         state = super()._commit(lease, outcome, now)
         if outcome.kind == "release" and state is State.queued:
-            line = self._store.line(self._store.jobs[lease.job_id].queue)
-            line._heap = [entry for entry in line._heap if entry[2] != lease.job_id]
+            _take_out(self._store.line(self._store.jobs[lease.job_id].queue), lease.job_id)
         return state
 
 
@@ -227,7 +230,39 @@ class RescueTellsNobody(HandedOver):
     """The rescue ends jobs without their outbox."""
 
     def _rescue(self, job: Job, now: int) -> None:
-        self._store.apply(job, worker_lost(job, now)._replace(delivery=None))
+        self._store.apply(job, worker_lost(job, now)._replace(delivery=None), now)
+
+
+class RescueDropsOutput(HandedOver):
+    """What a lost worker had appended is in the log alone: the ended job's row has no output."""
+
+    def _kept(self, job: Job, change: Change) -> Change:
+        return change
+
+
+class SnoozeCostsAnAttempt(HandedOver):
+    """A snooze is a retry with a delay."""
+
+    def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
+        state = super()._commit(lease, outcome, now)
+        job = self._store.jobs.get(lease.job_id)
+        if outcome.kind == "snooze" and job is not None and state in (State.queued, State.scheduled):
+            self._store.jobs[job.id] = msgspec.structs.replace(job, attempt=job.attempt + 1)
+        return state
+
+
+class SnoozesForEver(HandedOver):
+    """Nobody counts snoozes."""
+
+    def _commit(self, lease: Lease, outcome: Outcome, now: int) -> State | LeaseLost:
+        job = self._held(lease)
+        if job is None or outcome.kind != "snooze":
+            return super()._commit(lease, outcome, now)
+        patient = msgspec.structs.replace(job.options, max_snoozes=1000)
+        self._store.jobs[job.id] = msgspec.structs.replace(job, options=patient)
+        state = super()._commit(lease, outcome, now)
+        self._store.jobs[job.id] = msgspec.structs.replace(self._store.jobs[job.id], options=job.options)
+        return state
 
 
 class CancelLostInCommit(HandedOver):
@@ -329,3 +364,9 @@ def _current(engine: HandedOver, lease: Lease) -> Lease:
     """The lease that holds this job now, whoever asks."""
     job = engine.left_behind().jobs.get(lease.job_id)
     return lease if job is None or job.token is None else Lease(lease.job_id, job.epoch, job.token)
+
+
+def _take_out(line: Line, job_id: str) -> None:
+    """Take a job out of its line."""
+    for band, heap in line._heaps.items():
+        line._heaps[band] = [entry for entry in heap if entry[2] != job_id]

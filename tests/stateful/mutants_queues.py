@@ -34,10 +34,11 @@ __all__ = [
     "QueueTimeoutOnlyAtUpkeep",
     "TagsForgetWhatWasServed",
     "WeightsUpsideDown",
+    "WithLine",
 ]
 
 
-class _WithLine(HandedOver):
+class WithLine(HandedOver):
     """A memory engine with a line of another kind."""
 
     line: type[Line] = Line
@@ -58,7 +59,7 @@ class _StoreOf(Store):
         return self.lines[queue]
 
 
-class LeasesByAge(_WithLine):
+class LeasesByAge(WithLine):
     """Jobs are leased by the time of their submit, whatever their rank."""
 
     class line(Line):  # noqa: N801 (it is the attribute above)
@@ -66,7 +67,7 @@ class LeasesByAge(_WithLine):
             super().push(0.0, number, job_id)
 
 
-class PrioritiesIgnored(_WithLine):
+class PrioritiesIgnored(WithLine):
     """All priorities share one band."""
 
     class line(Line):  # noqa: N801
@@ -74,7 +75,7 @@ class PrioritiesIgnored(_WithLine):
             return super().rank(msgspec.structs.replace(job, priority=Priority.normal))
 
 
-class TagsForgetWhatWasServed(_WithLine):
+class TagsForgetWhatWasServed(WithLine):
     """A tenant's tag is not moved on: who submits most gets most."""
 
     class line(Line):  # noqa: N801
@@ -83,7 +84,7 @@ class TagsForgetWhatWasServed(_WithLine):
             return super().rank(job)
 
 
-class WeightsUpsideDown(_WithLine):
+class WeightsUpsideDown(WithLine):
     """A share is multiplied where it should divide."""
 
     class line(Line):  # noqa: N801
@@ -96,7 +97,7 @@ class WeightsUpsideDown(_WithLine):
             return rank
 
 
-class DepthOffByOne(_WithLine):
+class DepthOffByOne(WithLine):
     """`>` for `>=`: one job more than the queue may hold."""
 
     class line(Line):  # noqa: N801
@@ -105,7 +106,7 @@ class DepthOffByOne(_WithLine):
             return None if isinstance(refusal, QueueFull) and refusal.depth == self.policy.max_depth else refusal
 
 
-class OwnLimitForAll(_WithLine):
+class OwnLimitForAll(WithLine):
     """A tenant's limit is held against what all tenants have waiting."""
 
     class line(Line):  # noqa: N801
@@ -114,7 +115,7 @@ class OwnLimitForAll(_WithLine):
             return TooManyQueued(job.queue, self.depth) if limit and self.depth >= limit else super().refusal(job)
 
 
-class CountersDrift(_WithLine):
+class CountersDrift(WithLine):
     """A scheduled job that is cancelled stays counted as waiting."""
 
     class line(Line):  # noqa: N801
@@ -123,7 +124,7 @@ class CountersDrift(_WithLine):
                 super().count(tenant, old, new)
 
 
-class PositionIncludesItself(_WithLine):
+class PositionIncludesItself(WithLine):
     """A position counts the job itself."""
 
     class line(Line):  # noqa: N801
@@ -179,7 +180,7 @@ class PromotesEarly(HandedOver):
     async def promote(self, limit: int) -> Promotion:
         for job in tuple(self._store.jobs.values()):
             if job.state is State.scheduled and (job.run_at_ms or 0) - 200 <= self._now():
-                self._store.apply(job, promoted(job))
+                self._store.apply(job, promoted(job), self._now())
         return await super().promote(limit)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,10 +22,12 @@ from twins import Pair, Twins
 
 from harnesses import SqliteHarness
 from redis_harness import RedisHarness, RedisServerHarness
+from ropeway.domain.cache import keyed_id
 from ropeway.domain.event import START, Cursor
-from ropeway.domain.job import JobOptions, JobQuery, NewJob
+from ropeway.domain.job import CacheKey, JobOptions, JobQuery, NewJob
 from ropeway.domain.lease import LeaseRequest, Outcome
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import Limit, LimitPolicy, LimitSignal
 from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
@@ -38,6 +41,9 @@ SESSIONS = ("s0", "s1")
 
 HOOK = Webhook("https://hooks.example/", ("job.succeeded",))  # in which order lost jobs end is an engine's own
 
+ONE = Limit("one", max_running=1)
+RATE = Limit("rate", per_s=1.0, burst=2.0)
+
 tenants, queues, sessions = st.sampled_from(TENANTS), st.sampled_from(QUEUES), st.sampled_from(SESSIONS)
 queue_lists = st.sampled_from((QUEUES, QUEUES[::-1], QUEUES[:1], ("absent", *QUEUES)))
 texts = st.sampled_from(('"x"', '{"a": [1, 2.50, null]}', '"ja — 日本 🚠"', '"\\u0000"'))
@@ -48,19 +54,24 @@ options = st.builds(
     failed_retention_s=st.sampled_from((None, 5.0)),
     retry=st.builds(Retry, max_attempts=st.integers(1, 3)),
     max_crashes=st.integers(1, 3),
+    max_snoozes=st.integers(0, 2),
+    resumable=st.booleans(),
     cost=st.sampled_from((0.5, 1.0, 4.0)),
+    limits=st.sampled_from(((), (ONE,), (ONE,), (Limit("two", max_running=2), RATE))),
     tags=st.sampled_from(((), ("x",), ("x", "y"))),
     metadata=st.sampled_from(({}, {"k": "v"})),
     webhook=st.sampled_from((None, None, HOOK)),
 )
 outcomes = st.builds(
     Outcome,
-    kind=st.sampled_from(("succeeded", "failed", "cancelled", "retry", "release")),
+    kind=st.sampled_from(("succeeded", "failed", "cancelled", "retry", "release", "snooze", "crashed")),
     output=st.none() | texts,
     error=st.sampled_from((None, '{"code":"x","message":"y"}')),
     usage=st.none() | texts | st.sampled_from(('{"tokens":2,"cost":0.5,"model":"m"}', '{"tokens":1}')),
     delay_ms=st.sampled_from((0, 0, 700)),
+    detail=st.sampled_from((None, "waits — 日本")),
 )
+deltas = st.sampled_from(('{"index":0,"delta":"ja — 日本"}', '{"index":1,"delta":{"a": 2.50}}'))
 SETTINGS = settings(
     max_examples=40,
     stateful_step_count=30,
@@ -69,7 +80,10 @@ SETTINGS = settings(
     database=None,
 )
 drafts = st.lists(
-    st.tuples(st.sampled_from(("output.delta", "progress", "usage", "log")), texts), min_size=1, max_size=3
+    st.tuples(st.sampled_from(("output.delta", "progress", "usage", "log")), texts)
+    | st.tuples(st.just("output.delta"), deltas),
+    min_size=1,
+    max_size=3,
 ).map(tuple)
 
 
@@ -103,6 +117,8 @@ class EnginesAgree(RuleBasedStateMachine):
         options=options,
         key=st.sampled_from((None, None, "x", "y")),
         body=st.sampled_from(("1", "2")),
+        cache=st.sampled_from((None, None, CacheKey("0" * 8, 60_000), CacheKey("0" * 8, 700), CacheKey("1" * 8, 5000))),
+        fresh=st.sampled_from((False, False, False, True)),
     )
     def submit(
         self,
@@ -114,15 +130,24 @@ class EnginesAgree(RuleBasedStateMachine):
         options: JobOptions,
         key: str | None,
         body: str,
+        cache: CacheKey | None,
+        fresh: bool,
     ) -> str:
-        job_id = self._new_id(tenant)
-        new = NewJob(job_id, tenant, queue, "t", text, priority, delay_ms, options, key, body)
+        job_id = self._new_id(tenant, cache)
+        wish = None if cache is None else msgspec.structs.replace(cache, fresh=fresh)
+        new = NewJob(job_id, tenant, queue, "t", text, priority, delay_ms, options, key, body, cache=wish)
         self.twins.ask("submit", [new, new])
         return job_id
 
-    @rule(tenant=tenants, job_id=jobs, reason=st.sampled_from((None, "why not")))
-    def cancel(self, tenant: str, job_id: str, reason: str | None) -> None:
-        self.twins.ask("cancel", tenant, [job_id, "absent"], reason)
+    @rule(
+        tenant=tenants,
+        job_id=jobs,
+        reason=st.sampled_from((None, "why not")),
+        word=st.sampled_from((None, None, "w1", "w2")),
+        for_all=st.sampled_from((False, False, False, True)),
+    )
+    def cancel(self, tenant: str, job_id: str, reason: str | None, word: str | None, for_all: bool) -> None:
+        self.twins.ask("cancel", tenant, [job_id, "absent"], reason, word, for_all)
 
     @rule(target=jobs, tenant=tenants, job_id=jobs)
     def retry(self, tenant: str, job_id: str) -> str:
@@ -145,7 +170,21 @@ class EnginesAgree(RuleBasedStateMachine):
         weighing = QueueChange(queue, weights={"a": weight})
         self.twins.ask("set_queue", [QueueChange(queue, depth, own, paused=paused), weighing])
 
+    @rule(
+        key=st.sampled_from(("one", "rate")), policy=st.sampled_from((None, LimitPolicy(), LimitPolicy(max_running=2)))
+    )
+    def set_limits(self, key: str, policy: LimitPolicy | None) -> None:
+        self.twins.ask("set_limits", {key: policy})
+
     # -- workers
+
+    @rule(
+        limit=st.sampled_from((ONE, RATE)),
+        left=st.sampled_from((None, 0.0, 1.0)),
+        pause_ms=st.sampled_from((0, 500)),
+    )
+    def signal(self, limit: Limit, left: float | None, pause_ms: int) -> None:
+        self.twins.ask("signal", [LimitSignal(limit, left, pause_ms)])
 
     @rule(session=sessions, ttl_ms=st.sampled_from((1000, 5000)), state=st.sampled_from(("ready", "draining")))
     def announce(self, session: str, ttl_ms: int, state: str) -> None:
@@ -228,11 +267,14 @@ class EnginesAgree(RuleBasedStateMachine):
                 self.twins.ask("read", tenant, job_id, START, 1000)
         self.twins.ask("stats")
         self.twins.ask("stats", TENANTS[0])
+        self.twins.ask("limits")
         self.twins.ask("workers")
         self.twins.ask("tasks")
 
-    def _new_id(self, tenant: str) -> str:
+    def _new_id(self, tenant: str, cache: CacheKey | None = None) -> str:
         job_id = f"job_{len(self.known):03}"
+        if cache is not None:
+            job_id = keyed_id(job_id, cache.key)
         self.known[job_id] = tenant
         return job_id
 

@@ -35,8 +35,8 @@ HARNESSES: dict[str, Callable[[], DurableHarness]] = {
     "cluster": ClusterHarness,
     "spread": SpreadHarness,
 }
-OF_ONE_LINE = {"D1", "F1", "R1", "R2"}
-"""Depths, fair tags, turns and positions: over several partitions each keeps those of its own line."""
+OF_ONE_LINE = {"D1", "F1", "Q1", "R1", "R2"}
+"""Depths, fair tags, limits, turns and positions: over several partitions each keeps those of its own line."""
 
 
 def harness(engine: str) -> DurableHarness:

@@ -64,7 +64,8 @@ const CHANGES = {
     turn.text = "";
   },
   "job.retrying": (turn, data) => {
-    turn.note = data.reason === "retry" ? "That try failed. Another begins in a moment." : "The worker was lost. Another takes over.";
+    if (data.reason === "snoozed") turn.note = data.detail || "It goes on in a while.";
+    else turn.note = data.reason === "retry" ? "That try failed. Another begins in a moment." : "The worker was lost. Another takes over.";
   },
   "job.succeeded": (turn, job) => {
     if (typeof job.output === "string") turn.text = job.output;

@@ -148,9 +148,7 @@ class Files:
         limits: FileLimits = NO_LIMITS,
     ) -> FileRecord:
         """Make a written blob a file. Raises DigestMismatch and QuotaExhausted; the blob is gone then."""
-        if about.sha256 is not None and blob.sha256 != about.sha256.lower():
-            await self.store.delete(blob.key)
-            raise DigestMismatch(f"the bytes that came have the SHA-256 {blob.sha256}, not {about.sha256[:64]}")
+        await self.check_digest(blob, about)
         now_ms = self.clock.now_ms()
         name = clean_filename(about.filename)
         file = FileRecord(
@@ -167,6 +165,13 @@ class Files:
         )
         await self._enter(tenant, file, limits.quota_bytes)
         return file
+
+    async def check_digest(self, blob: Blob, about: About) -> None:
+        """Raises DigestMismatch for other bytes than were announced; the blob is gone then."""
+        if about.sha256 is not None and blob.sha256 != about.sha256.lower():
+            if blob.key:
+                await self.store.delete(blob.key)
+            raise DigestMismatch(f"the bytes that came have the SHA-256 {blob.sha256}, not {about.sha256[:64]}")
 
     async def get(self, tenant: str, id_: str) -> FileRecord:
         """The file. Raises FileNotFound, the same for what is not there and what is another's."""

@@ -1,6 +1,6 @@
 """Exit codes, and how an error becomes one line and one of them.
 
-0  done                             4  no such job, task, file or key
+0  done                             4  no such job, task, file, key or schedule
 1  the job failed or was cancelled  5  refused: queue full, job still live, no key or not that one
 2  the command or its input is wrong  6  the wait ended before the job
 3  engine or gateway out of reach   130  interrupted (Ctrl-C)
@@ -26,6 +26,7 @@ from ropeway.domain.errors import (
     WaitTimeout,
 )
 from ropeway.domain.file import FileNotFound
+from ropeway.domain.schedule import ScheduleNotFound
 from ropeway.runtime import ResourceFailed
 
 __all__ = ["CODES_HELP", "Exit", "exit_of", "message_of"]
@@ -47,8 +48,8 @@ class Exit(IntEnum):
 
 CODES_HELP = (
     "Exit codes: 0 done; 1 the job failed or was cancelled; 2 the command or its input is wrong; 3 engine or gateway "
-    "out of reach; 4 no such job, task, file or key; 5 refused (queue full, job still live, no key or not that one); "
-    "6 the wait ended before the job; 7 the application or the server could not start; 130 interrupted."
+    "out of reach; 4 no such job, task, file, key or schedule; 5 refused (queue full, job still live, no key or not "
+    "that one); 6 the wait ended before the job; 7 the application or the server could not start; 130 interrupted."
 )
 
 _EXITS: tuple[tuple[type[RopewayError], Exit], ...] = (
@@ -63,6 +64,7 @@ _EXITS: tuple[tuple[type[RopewayError], Exit], ...] = (
     (TaskNotFound, Exit.not_found),
     (KeyNotFound, Exit.not_found),
     (FileNotFound, Exit.not_found),
+    (ScheduleNotFound, Exit.not_found),
     (WaitTimeout, Exit.timed_out),
     (CannotListen, Exit.no_start),
     (ResourceFailed, Exit.no_start),

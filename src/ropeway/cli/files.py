@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from ropeway.cli.options import ApiKey, Config, EngineUrl, GatewayUrl, JsonLines, with_client
+from ropeway.cli.options import JsonLines, Reach, reaching
 from ropeway.cli.output import lines_wanted, out, write_line
 from ropeway.cli.teaching import help_text
 from ropeway.client import Client
@@ -40,15 +40,14 @@ GET_HELP = help_text(
 
 
 @app.command(help=PUT_HELP)
+@reaching
 def put(
     paths: Paths,
     purpose: Purpose = DEFAULT_PURPOSE,
     expires_in: Expires = None,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
 
@@ -60,25 +59,21 @@ def put(
             else:
                 out().print(f"{file.id}  {file.size:,} bytes  {path}", markup=False)
 
-    with_client(engine, url, config, work, api_key)
+    reach.run(work)
 
 
 @app.command(help=GET_HELP)
+@reaching
 def get(
     file_id: Annotated[str, typer.Argument(metavar="FILE", help="The file's id.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="Where to; a file or a folder.")
     ] = Path(),
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
-    async def work(client: Client) -> Path:
-        return await client.download(file_id, output)
-
-    path = with_client(engine, url, config, work, api_key)
+    path = reach.run(lambda client: client.download(file_id, output))
     if lines_wanted(json):
         write_line({"id": file_id, "path": str(path)})
     else:
@@ -86,14 +81,13 @@ def get(
 
 
 @app.command("list")
+@reaching
 def list_(
     purpose: Annotated[str | None, typer.Option(metavar="WORD", help="For this purpose only.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """List uploads, newest first. Files of jobs are in their events and outputs."""
     lines = lines_wanted(json)
@@ -110,16 +104,15 @@ def list_(
         if not lines:
             out().print(table if table.row_count else "no such files")
 
-    with_client(engine, url, config, work, api_key)
+    reach.run(work)
 
 
 @app.command()
+@reaching
 def delete(
     file_ids: FileIds,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """Delete files, at once. A job that still needs one fails."""
 
@@ -127,7 +120,7 @@ def delete(
         for file_id in file_ids:
             await client.files.delete(file_id)
 
-    with_client(engine, url, config, work, api_key)
+    reach.run(work)
 
 
 def _row(body: FileBody) -> tuple[str, ...]:

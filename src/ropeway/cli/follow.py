@@ -23,6 +23,7 @@ from ropeway.domain.event import (
     QUEUED,
     RETRYING,
     STARTED,
+    STEP_COMPLETED,
     SUCCEEDED,
     TERMINAL_TYPES,
 )
@@ -140,19 +141,23 @@ def _note(type_: str, data: dict[str, Any]) -> tuple[str, str] | None:
         return f"{data.get('level', 'info')}: {data.get('message', '')}", "dim"
     if type_ == OUTPUT_RESET:
         return "a new attempt begins; what came before is void", "yellow"
+    if type_ == STEP_COMPLETED:
+        return f"step '{data.get('name', '?')}' is done, in {data.get('seconds', 0):g} s", "dim"
     if type_ == RETRYING:
-        return f"attempt {data.get('attempt', '?')} ended: {data.get('reason', '?')}{_error_text(data)}", "yellow"
+        return f"attempt {data.get('attempt', '?')} ended: {data.get('reason', '?')}{_why_text(data)}", "yellow"
     if type_ == FAILED:
-        return f"failed{_error_text(data)}", "red"
+        return f"failed{_why_text(data)}", "red"
     if type_ == CANCELLED:
         reason = data.get("cancel_reason") or data.get("reason")
         return "cancelled" + (f": {reason}" if reason else ""), "magenta"
     return None
 
 
-def _error_text(data: dict[str, Any]) -> str:
+def _why_text(data: dict[str, Any]) -> str:
     error = data.get("error") or {}
-    return f": {error.get('code', '?')}: {error.get('message', '')}" if error else ""
+    if error:
+        return f": {error.get('code', '?')}: {error.get('message', '')}"
+    return f": {data['detail']}" if data.get("detail") else ""
 
 
 def _progress_text(data: dict[str, Any]) -> str:

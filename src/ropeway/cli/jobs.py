@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -15,8 +13,10 @@ from rich.table import Column, Table
 
 from ropeway.cli.exits import Exit
 from ropeway.cli.follow import follow_job
-from ropeway.cli.options import ApiKey, Config, EngineUrl, GatewayUrl, JsonLines, with_client
+from ropeway.cli.inputs import input_text
+from ropeway.cli.options import JsonLines, Reach, reaching
 from ropeway.cli.output import ago, lines_wanted, out, state_text, write_line
+from ropeway.cli.showing import show_job
 from ropeway.cli.teaching import help_text
 from ropeway.client import Client, JobBody, JobHandle
 from ropeway.client.submitter import OptionChanges
@@ -44,6 +44,13 @@ TAIL_HELP = help_text(
     "Follow a job from its beginning, or from where you were, to its end.",
     examples=("ropeway jobs tail job_018f…", "ropeway jobs tail job_018f… --after 1764000000000-17"),
 )
+SEND_HELP = help_text(
+    "Send data to a running job, which reads it by ctx.input(): an approval, the next words of a talk.",
+    examples=(
+        """ropeway jobs send job_018f… --data '"yes"'""",
+        "ropeway jobs send job_018f… -d @turn.json --key turn-2",
+    ),
+)
 LIST_HELP = help_text(
     "List jobs, newest first.",
     examples=(
@@ -58,6 +65,7 @@ SHOW_HELP = help_text(
 
 
 @app.command(help=SUBMIT_HELP)
+@reaching
 def submit(
     task: Annotated[str, typer.Argument(help="The task's name, as a worker announced it.")],
     input_: Annotated[
@@ -66,34 +74,48 @@ def submit(
     queue: Annotated[str | None, typer.Option(help="Another queue than the task's own.")] = None,
     priority: Annotated[str | None, typer.Option(help="low, normal or high.")] = None,
     delay: Annotated[float | None, typer.Option(metavar="SECONDS", help="Not before so long from now.")] = None,
+    run_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Not before: 2026-12-24T18:00+01:00, or …T18:00[Europe/Berlin].")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long an attempt may run.")] = None,
     queue_timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="How long it may wait to start.")
+    ] = None,
+    first_output_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long an attempt may take to its first output.")
+    ] = None,
+    output_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How long it may be silent between two outputs.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="To find it by; may be given again.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be given again.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: submitted again, it is the same job.")] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Whom to tell of its end.")] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="MODE", help="use an earlier result, refresh it, or off: a job of its own.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream its output until it ends.")] = False,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
     options = _options(
         queue=queue,
         priority=priority,
         delay=delay,
+        run_at=run_at,
         timeout=timeout,
         queue_timeout=queue_timeout,
+        first_output_timeout=first_output_timeout,
+        output_timeout=output_timeout,
         tags=tag,
         metadata=_pairs(metadata),
         idempotency_key=key,
         webhook=webhook,
+        cache=None if cache is None else {"mode": cache},
     )
-    text = _input_text(input_)
+    text = input_text(input_)
 
     async def work(client: Client) -> Exit:
         job = await client.with_options(**options).submit_json(task, text)
@@ -102,31 +124,29 @@ def submit(
         if lines:
             write_line(await job.get())
         else:
-            out().print(job.id + ("  (submitted before, under this key)" if job.replayed else ""))
+            known = "  (submitted before, under this key)" if job.replayed else ""
+            out().print(job.id + ("  (the same was asked before)" if job.cached else known))
         return Exit.ok
 
-    raise typer.Exit(with_client(engine, url, config, work, api_key))
+    raise typer.Exit(reach.run(work))
 
 
 @app.command(help=TAIL_HELP)
+@reaching
 def tail(
     job_id: JobId,
     after: Annotated[str | None, typer.Option(metavar="EVENT", help="Go on after this event id.")] = None,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
 
-    async def work(client: Client) -> Exit:
-        return await follow_job(client, job_id, after, lines)
-
-    raise typer.Exit(with_client(engine, url, config, work, api_key))
+    raise typer.Exit(reach.run(lambda client: follow_job(client, job_id, after, lines)))
 
 
 @app.command("list", help=LIST_HELP)
+@reaching
 def list_(
     state: Annotated[list[str] | None, typer.Option(help="queued, running, failed, …; may be given again.")] = None,
     queue: Annotated[str | None, typer.Option()] = None,
@@ -134,10 +154,8 @@ def list_(
     tag: Annotated[str | None, typer.Option()] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
 
@@ -159,18 +177,17 @@ def list_(
         if not lines:
             out().print(table if table.row_count else "no such jobs")
 
-    with_client(engine, url, config, work, api_key)
+    reach.run(work)
 
 
 @app.command(help=SHOW_HELP)
+@reaching
 def show(
     job_id: JobId,
     wait: Annotated[float | None, typer.Option(metavar="SECONDS", help="Wait so long for its end first.")] = None,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
 
@@ -179,42 +196,65 @@ def show(
             if wait is not None:
                 await client.result(job_id, wait)
         finally:
-            _show(await client.get(job_id), lines)
+            show_job(await client.get(job_id), lines)
 
-    with_client(engine, url, config, work, api_key)
+    reach.run(work)
+
+
+@app.command(help=SEND_HELP)
+@reaching
+def send(
+    job_id: JobId,
+    input_: Annotated[str, typer.Option("--input", "-i", metavar="JSON", help="JSON text; @FILE; or - for stdin.")],
+    key: Annotated[str | None, typer.Option(help="Idempotency key: sent again, the task gets it once.")] = None,
+    json: JsonLines = None,
+    *,
+    reach: Reach,
+) -> None:
+    lines = lines_wanted(json)
+    data = msgspec.Raw(input_text(input_))
+
+    async def work(client: Client) -> None:
+        job = await client.send(job_id, data, key=key)
+        if lines:
+            write_line(job)
+        else:
+            out().print(f"{job.id} has it", markup=False)
+
+    reach.run(work)
 
 
 @app.command()
+@reaching
 def cancel(
     job_ids: JobIds,
     reason: Annotated[str | None, typer.Option(help="Kept with the job.")] = None,
+    for_all: Annotated[bool, typer.Option("--for-all", help="Also for the others who share it.")] = False,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """Cancel jobs: a waiting one at once, a running one as soon as its worker obeys."""
     lines = lines_wanted(json)
 
     async def one(client: Client, job_id: str) -> None:
-        job = await client.cancel(job_id, reason)
+        job = await client.cancel(job_id, reason, for_all=for_all)
+        goes_on = not job.state.terminal and job.cancel_requested_at is None
         if lines:
             write_line(job)
         else:
-            out().print(job.id, state_text(job))
+            out().print(job.id, state_text(job), *(["(goes on for others who share it)"] if goes_on else []))
 
-    _each(job_ids, one, engine, url, config, api_key)
+    _each(job_ids, one, reach)
 
 
 @app.command()
+@reaching
 def retry(
     job_ids: JobIds,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """Run jobs that ended once more, as new jobs with the same input and options."""
     lines = lines_wanted(json)
@@ -226,33 +266,29 @@ def retry(
         else:
             out().print(f"{job.id}  (again: {job_id})")
 
-    _each(job_ids, one, engine, url, config, api_key)
+    _each(job_ids, one, reach)
 
 
 @app.command()
+@reaching
 def delete(
     job_ids: JobIds,
     force: Annotated[bool, typer.Option("--force", help="Cancel it first, if it has not ended.")] = False,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """Forget jobs that ended, with their events and results."""
 
     async def one(client: Client, job_id: str) -> None:
         await client.delete(job_id, force=force)
 
-    _each(job_ids, one, engine, url, config, api_key)
+    _each(job_ids, one, reach)
 
 
 def _each(
     job_ids: list[str],
     one: Callable[[Client, str], Coroutine[Any, Any, None]],
-    engine: str | None,
-    url: str | None,
-    config: Path | None,
-    api_key: str | None,
+    reach: Reach,
 ) -> None:
     async def work(client: Client) -> None:
         for job_id in job_ids:
@@ -261,7 +297,7 @@ def _each(
             except JobNotFound as error:  # of several, it must tell which
                 raise JobNotFound(f"no job {job_id}") from error
 
-    with_client(engine, url, config, work, api_key)
+    reach.run(work)
 
 
 def _options(**told: Any) -> OptionChanges:
@@ -278,49 +314,5 @@ def _pairs(texts: list[str] | None) -> dict[str, str] | None:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _input_text(told: str) -> bytes:
-    """The input that `--input` names, known to be JSON before anything is connected."""
-    if told == "-":
-        text = sys.stdin.buffer.read()
-    elif told.startswith("@"):
-        try:
-            text = Path(told[1:]).read_bytes()
-        except OSError as error:
-            raise InvalidRequest(f"--input {told}: {error.strerror}") from error
-    else:
-        text = told.encode()
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"--input is not JSON: {error}; strings need double quotes") from error
-    return text
-
-
 def _age(job: JobBody) -> str:
     return ago(time.time() - datetime.fromisoformat(job.created_at).timestamp())
-
-
-def _show(job: JobBody, lines: bool) -> None:
-    if lines:
-        write_line(job)
-        return
-    console = out()
-    table = Table.grid(padding=(0, 2))
-    for name in ("id", "task", "queue", "priority", "attempt", "worker", "retry_of", "cancel_reason", "tags"):
-        value = getattr(job, name)
-        if value:
-            table.add_row(name, ", ".join(value) if isinstance(value, tuple) else str(value))
-    table.add_row("state", state_text(job))
-    for name in ("created_at", "run_at", "started_at", "finished_at", "expires_at"):
-        if getattr(job, name):
-            table.add_row(name.removesuffix("_at"), getattr(job, name))
-    timings = {name: value for name, value in msgspec.structs.asdict(job.timings).items() if value is not None}
-    if timings:
-        table.add_row("seconds", ", ".join(f"{name} {value:g}" for name, value in timings.items()))
-    console.print(table)
-    for name in ("metadata", "progress", "input", "output", "usage", "error"):
-        value = getattr(job, name)
-        if value not in (None, {}):
-            text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-            console.print(f"\n[bold]{name}[/bold]")
-            console.print(text, style="red" if name == "error" else None, markup=False)

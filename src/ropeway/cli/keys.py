@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -11,11 +12,11 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from ropeway.cli.options import ApiKey, Config, EngineUrl, GatewayUrl, JsonLines, with_client
-from ropeway.cli.output import ago, err, lines_wanted, out, write_line, write_text
+from ropeway.cli.options import JsonLines, Reach, reaching
+from ropeway.cli.output import ago, err, lines_wanted, out, write_all, write_line, write_text
 from ropeway.cli.teaching import help_text
 from ropeway.client import Client
-from ropeway.client.keys import KeyBody, KeyLimits, NewKeyBody, TenantBody
+from ropeway.client.keys import KeyBody, KeyLimits, NewKeyBody
 from ropeway.domain.caller import Scope
 from ropeway.domain.errors import InvalidRequest
 
@@ -45,6 +46,8 @@ LIMIT_HELP = help_text(
 KeyIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of keys: their middle part.")]
 Rate = Annotated[float | None, typer.Option(metavar="N", help="A burst of one minute's worth is let through.")]
 Queued = Annotated[int | None, typer.Option(metavar="N", help="The tenant's jobs that may wait in one queue.")]
+Tokens = Annotated[float | None, typer.Option(metavar="N", help="Tokens of its jobs; those above it wait.")]
+Running = Annotated[int | None, typer.Option(metavar="N", help="Its jobs that run at once; the others wait.")]
 Streams = Annotated[int | None, typer.Option(metavar="N", help="Open streams, sockets and waits at a gateway.")]
 Body = Annotated[int | None, typer.Option(metavar="BYTES", help="Of one request.")]
 Tasks = Annotated[str | None, typer.Option(metavar="A,B", help="The tasks that may be submitted. [default: all]")]
@@ -52,63 +55,64 @@ Highest = Annotated[str | None, typer.Option(metavar="NAME", help="low, normal o
 
 
 @app.command(help=CREATE_HELP)
+@reaching
 def create(
     name: Annotated[str, typer.Argument(help="Who uses it, for people.")],
     tenant: Annotated[str | None, typer.Option(help="Whose jobs it sees. [default: default, or your own]")] = None,
     scopes: Annotated[str | None, typer.Option(metavar="A,B", help=f"Of {', '.join(Scope)}.")] = None,
     days: Annotated[float | None, typer.Option(metavar="N", help="Until it expires. [default: never]")] = None,
     requests_per_min: Rate = None,
+    tokens_per_min: Tokens = None,
     max_queued: Queued = None,
+    max_running: Running = None,
     max_streams: Streams = None,
     max_body_bytes: Body = None,
     tasks: Tasks = None,
     max_priority: Highest = None,
     json: JsonLines = False,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
-    limits = _limits(requests_per_min, max_queued, max_streams, max_body_bytes, tasks, max_priority)
+    limits = _limits(
+        tasks,
+        requests_per_min=requests_per_min,
+        tokens_per_min=tokens_per_min,
+        max_queued=max_queued,
+        max_running=max_running,
+        max_streams=max_streams,
+        max_body_bytes=max_body_bytes,
+        max_priority=max_priority,
+    )
 
     async def work(client: Client) -> NewKeyBody:
         ttl = None if days is None else days * DAY_S
         return await client.keys.create(name, tenant=tenant, scopes=_named(scopes), limits=limits, ttl=ttl)
 
-    _tell(with_client(engine, url, config, work, api_key, makes_store=True), bool(json))
+    _tell(reach.run(work, makes_store=True), bool(json))
 
 
 @app.command("list")
+@reaching
 def list_(
     tenant: Annotated[str | None, typer.Option(help="Of this tenant only.")] = None,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """List the keys, without what opens anything; those that were revoked or have expired too."""
     lines = lines_wanted(json)
 
-    async def work(client: Client) -> list[KeyBody]:
-        return await client.keys.find(tenant)
-
-    keys = with_client(engine, url, config, work, api_key)
-    if lines:
-        for key in keys:
-            write_line(key)
-    else:
-        out().print(_table(keys) if keys else "no keys: gateways ask for none")
+    keys = reach.run(lambda client: client.keys.find(tenant))
+    write_all(keys, lines, _table, "no keys: gateways ask for none")
 
 
 @app.command()
+@reaching
 def revoke(
     ids: KeyIds,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """End keys: within a second they open nothing, and what is open with them is closed. There is no way back."""
     lines = lines_wanted(json)
@@ -116,7 +120,7 @@ def revoke(
     async def work(client: Client) -> list[KeyBody]:
         return [await client.keys.revoke(key_id) for key_id in ids]
 
-    for key in with_client(engine, url, config, work, api_key):
+    for key in reach.run(work):
         if lines:
             write_line(key)
         else:
@@ -124,45 +128,48 @@ def revoke(
 
 
 @app.command()
+@reaching
 def rotate(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="A key's id: its middle part.")],
     overlap: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long the old one goes on.")] = 0.0,
     json: JsonLines = False,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """Make a new key like another, which goes on for --overlap seconds, so that its users can change over."""
 
-    async def work(client: Client) -> NewKeyBody:
-        return await client.keys.rotate(key_id, overlap)
-
-    _tell(with_client(engine, url, config, work, api_key), bool(json))
+    _tell(reach.run(lambda client: client.keys.rotate(key_id, overlap)), bool(json))
 
 
 @app.command(help=LIMIT_HELP)
+@reaching
 def limit(
     tenant: Annotated[str, typer.Argument(help="The tenant's name.")],
     requests_per_min: Rate = None,
+    tokens_per_min: Tokens = None,
     max_queued: Queued = None,
+    max_running: Running = None,
     max_streams: Streams = None,
     max_body_bytes: Body = None,
     tasks: Tasks = None,
     max_priority: Highest = None,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
-    limits = _limits(requests_per_min, max_queued, max_streams, max_body_bytes, tasks, max_priority)
+    limits = _limits(
+        tasks,
+        requests_per_min=requests_per_min,
+        tokens_per_min=tokens_per_min,
+        max_queued=max_queued,
+        max_running=max_running,
+        max_streams=max_streams,
+        max_body_bytes=max_body_bytes,
+        max_priority=max_priority,
+    )
 
-    async def work(client: Client) -> TenantBody:
-        return await client.keys.set_limits(tenant, limits)
-
-    told = with_client(engine, url, config, work, api_key)
+    told = reach.run(lambda client: client.keys.set_limits(tenant, limits))
     if lines:
         write_line(told)
     else:
@@ -179,22 +186,8 @@ def _tell(made: NewKeyBody, lines: bool) -> None:
     err().print(f"key {made.id} of tenant {made.tenant}: {scopes}. It is not shown again.", style="dim", markup=False)
 
 
-def _limits(
-    requests_per_min: float | None,
-    max_queued: int | None,
-    max_streams: int | None,
-    max_body_bytes: int | None,
-    tasks: str | None,
-    max_priority: str | None,
-) -> KeyLimits:
-    told = {
-        "requests_per_min": requests_per_min,
-        "max_queued": max_queued,
-        "max_streams": max_streams,
-        "max_body_bytes": max_body_bytes,
-        "tasks": _named(tasks),
-        "max_priority": max_priority,
-    }
+def _limits(tasks: str | None, **numbers: float | str | None) -> KeyLimits:
+    told = {**numbers, "tasks": _named(tasks)}
     try:
         return msgspec.convert({name: value for name, value in told.items() if value is not None}, KeyLimits)
     except msgspec.ValidationError as error:
@@ -205,7 +198,7 @@ def _named(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _table(keys: list[KeyBody]) -> Table:
+def _table(keys: Sequence[KeyBody]) -> Table:
     id_ = Column("id", no_wrap=True)  # it is there to be typed again
     table = Table(id_, "name", "tenant", "state", "scopes", "limits", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("used", justify="right", no_wrap=True)

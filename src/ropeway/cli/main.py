@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ropeway.cli import bench, doctor, files, fsck, jobs, keys, prune, queues, up, webhooks
+from ropeway.cli import bench, doctor, files, fsck, jobs, keys, limits, prune, queues, schedules, up, webhooks
 from ropeway.cli.exits import CODES_HELP, Exit, exit_of, message_of
 from ropeway.cli.options import JsonLines
 from ropeway.cli.output import err, lines_wanted, out, write_line
@@ -57,6 +57,8 @@ app.command(help=up.API_HELP)(up.api)
 app.command(help=up.WORKER_HELP)(up.worker)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(limits.app, name="limits")
 app.add_typer(files.app, name="files")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 
+from ropeway.client.keyring import KeyRing
+from ropeway.config import DEFAULT_ENGINE, ServerSettings
 from ropeway.domain.errors import InvalidRequest, RopewayError
+from ropeway.engines.base import Engine
 
-__all__ = ["CannotListen", "cannot_listen", "check_bind", "is_loopback", "probe_port"]
+__all__ = ["CannotListen", "cannot_listen", "check_bind", "is_loopback", "probe_port", "warn_if_open"]
+
+log = logging.getLogger("ropeway.cli")
 
 
 class CannotListen(RopewayError):
@@ -19,13 +25,38 @@ class CannotListen(RopewayError):
     code = "cannot_listen"
 
 
-def check_bind(host: str, insecure: bool, has_key: Callable[[], bool] = lambda: False) -> None:
-    """Raises InvalidRequest for an address that others can reach while there is no key that they are asked for."""
+def check_bind(
+    host: str, insecure: bool, has_key: Callable[[], bool] = lambda: False, *, engine: str = DEFAULT_ENGINE
+) -> None:
+    """Raises InvalidRequest for an address that others can reach while there is no key that they are asked for.
+
+    `engine` is its URL as it may be shown, for the command that makes a key there.
+    """
     if not insecure and not is_loopback(host) and not has_key():
         raise InvalidRequest(
-            f"others can reach {host}, and there is no key yet that they would be asked for: make one with `ropeway "
-            "keys create NAME`, or keep to 127.0.0.1, or say --insecure where the network itself keeps others out"
+            f"others can reach {host}, and nobody would be asked for a key there, since none was made yet: "
+            f"{_remedy(engine)}, or listen on 127.0.0.1 alone, or say --insecure where the network itself keeps others "
+            "out"
         )
+
+
+async def warn_if_open(server: ServerSettings, engine: Engine) -> None:
+    """Log what it means, where others can reach a gateway and are asked for no key, since somebody insisted."""
+    if not server.insecure or is_loopback(server.host) or await KeyRing(engine).is_locked():
+        return
+    log.warning(
+        "others can reach %s, and nobody is asked for a key (--insecure): whoever reaches this gateway may do "
+        "everything there. To end that, %s",
+        server.host,
+        _remedy(engine.info.url),
+    )
+
+
+def _remedy(engine: str) -> str:
+    if engine.partition(":")[0] == "memory":
+        return "keep the jobs where a key can be kept too (sqlite:, redis:) and make one"
+    named = "" if engine.endswith(DEFAULT_ENGINE.partition(":")[2]) else f" --engine {engine}"
+    return f"make one with `ropeway keys create NAME{named}`"
 
 
 def is_loopback(host: str) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from ropeway.cli.engine import engine_file, require_store, shown
+from ropeway.cli.logs import audit_told
 from ropeway.cli.loops import run_loop
 from ropeway.cli.output import told_when_slow
 from ropeway.client import Client
-from ropeway.config import load_settings
+from ropeway.config import Settings, load_settings
 from ropeway.domain.errors import InvalidRequest
 
-__all__ = ["ApiKey", "Config", "EngineUrl", "GatewayUrl", "JsonLines", "with_client"]
+__all__ = ["ApiKey", "Config", "EngineUrl", "GatewayUrl", "JsonLines", "Reach", "reaching"]
 
 T = TypeVar("T")
 
@@ -48,35 +51,56 @@ Config = Annotated[
 ]
 
 
-def with_client(
-    engine: str | None,
-    url: str | None,
-    config: Path | None,
-    work: Callable[[Client], Coroutine[Any, Any, T]],
-    key: str | None = None,
-    *,
-    makes_store: bool = False,
-) -> T:
-    """Run `work` with an open client of the gateway or engine that the options, or else the settings, name.
+class Reach:
+    """Where the jobs are that a command is about: behind a gateway or on an engine, as its options say."""
 
-    `key` is for the gateway; an engine asks for none. `makes_store`: the engine's store need not be there yet.
-    """
-    if engine and url:
-        raise InvalidRequest("--engine and --url are two ways to the same jobs: give one of them")
-    settings = load_settings({"engine": engine, "url": url}, path=config)
-    target = settings.engine if engine or not settings.url else settings.url
-    if target == settings.url and not target.startswith(("http://", "https://")):
-        raise InvalidRequest("--url is a gateway's, http://… or https://…; an engine is named with --engine")
-    if target == settings.engine and not (makes_store and engine_file(target) is not None):
-        require_store(target)
+    def __init__(self, engine: str | None, url: str | None, api_key: str | None, config: Path | None) -> None:
+        self._engine = engine
+        self._url = url
+        self._api_key = api_key
+        self._config = config
 
-    async def connected() -> T:
-        client = Client(target, key=key, blobs=settings.blobs)
-        async with told_when_slow(f"no answer yet from {shown(target)}"):
-            await client.open()
-        try:
-            return await work(client)
-        finally:
-            await client.close()
+    def run(self, work: Callable[[Client], Coroutine[Any, Any, T]], *, makes_store: bool = False) -> T:
+        """Run `work` with an open client of the gateway or engine that the options, or else the settings, name.
 
-    return run_loop(connected())
+        `makes_store`: the engine's store need not be there yet.
+        """
+        settings = self._settings()
+        target = settings.engine if self._engine or not settings.url else settings.url
+        if target == settings.url and not target.startswith(("http://", "https://")):
+            raise InvalidRequest("--url is a gateway's, http://… or https://…; an engine is named with --engine")
+        if target == settings.engine and not (makes_store and engine_file(target) is not None):
+            require_store(target)
+
+        async def connected() -> T:
+            client = Client(target, key=self._api_key, blobs=settings.blobs)
+            async with told_when_slow(f"no answer yet from {shown(target)}"):
+                await client.open()
+            try:
+                return await work(client)
+            finally:
+                await client.close()
+
+        with audit_told():
+            return run_loop(connected())
+
+    def _settings(self) -> Settings:
+        if self._engine and self._url:
+            raise InvalidRequest("--engine and --url are two ways to the same jobs: give one of them")
+        return load_settings({"engine": self._engine, "url": self._url}, path=self._config)
+
+
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --engine, --url, --api-key and --config; it takes them as one, `reach`."""
+    kept = [one for one in signature(command, eval_str=True).parameters.values() if one.name != "reach"]
+
+    @functools.wraps(command)
+    def told(*, engine: str | None, url: str | None, api_key: str | None, config: Path | None, **others: Any) -> None:
+        command(**others, reach=Reach(engine, url, api_key, config))
+
+    options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in _REACH.items()]
+    told.__signature__ = Signature([*kept, *options])  # type: ignore[attr-defined]  # what a command line is made from
+    return told
+
+
+_REACH = {"engine": EngineUrl, "url": GatewayUrl, "api_key": ApiKey, "config": Config}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from ropeway.client import JobBody
@@ -22,9 +23,12 @@ __all__ = [
     "out",
     "state_text",
     "told_when_slow",
+    "write_all",
     "write_line",
     "write_text",
 ]
+
+T = TypeVar("T")
 
 SLOW_S = 1.0  # a person who sees nothing for longer asks what it does
 
@@ -67,6 +71,15 @@ def write_line(value: Any) -> None:
     """A value as one line of JSON, out at once."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
     sys.stdout.flush()
+
+
+def write_all(rows: Sequence[T], lines: bool, table: Callable[[Sequence[T]], Table], none: str) -> None:
+    """A list: a line of JSON for each, or a table for people; `none` is what they read when there is nothing."""
+    if not lines:
+        out().print(table(rows) if rows else none)
+        return
+    for row in rows:
+        write_line(row)
 
 
 def write_text(text: str) -> None:

@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import msgspec
 
 from ropeway.cli.banner import known_tasks, show_ready
-from ropeway.cli.network import cannot_listen, is_loopback
+from ropeway.cli.network import cannot_listen, is_loopback, warn_if_open
 from ropeway.cli.output import told_when_slow
 from ropeway.config import Settings, WebhookSettings, WorkerSettings
 from ropeway.domain.errors import EngineUnavailable
+from ropeway.domain.label import read_labels
 from ropeway.domain.targets import AllowList
 from ropeway.engines.base import Engine
 from ropeway.engines.connect import connect
 from ropeway.operations.webhooks import with_deliveries, with_webhooks
 from ropeway.runtime import App, Worker, WorkerOptions, run_worker
 from ropeway.runtime.link import SupervisorLink
+from ropeway.runtime.process.devices import named_devices
 from ropeway.serving import Gateway, GatewayOptions, hosts_for
 from ropeway.serving.server import Server, serve
 
@@ -39,6 +41,9 @@ def worker_options(settings: WorkerSettings, name: str = "") -> WorkerOptions:
         concurrency=settings.concurrency,
         threads=settings.threads,
         grace_s=settings.grace_s,
+        children=settings.children,
+        devices=named_devices(settings.devices),
+        labels=read_labels(settings.labels),
     )
 
 
@@ -111,6 +116,7 @@ async def _serve(
         if link is not None:
             link.ready()
         telling.append(asyncio.ensure_future(_tell(server.url, engine, await_tasks)))
+        telling.append(asyncio.ensure_future(warn_if_open(settings.server, engine)))
 
     try:
         await serve(gateway, host, port, stopping=stopping, on_ready=ready)

@@ -24,7 +24,9 @@ def load_app(target: str) -> App:
     """
     check_target(target)
     module_name, _, name = target.partition(":")
-    return _app_in(_import(module_name), name or DEFAULT_NAME)
+    app = _app_in(_import(module_name), name or DEFAULT_NAME)
+    app.origin.told = f"{module_name}:{name or DEFAULT_NAME}"
+    return app
 
 
 def check_target(target: str) -> None:

@@ -13,23 +13,24 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ropeway.cli.engine import has_key
+from ropeway.cli.engine import has_key, shown
 from ropeway.cli.logs import LogLevel, start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
 from ropeway.cli.options import Config, EngineUrl
 from ropeway.cli.output import told_when_slow
-from ropeway.cli.serving import run_all_in_one, run_gateway_process, run_worker_process, worker_options
 from ropeway.cli.stores import scratch_store, tell_store
 from ropeway.cli.target import check_target, load_app
 from ropeway.cli.teaching import help_text
 from ropeway.config import Settings, load_settings
 from ropeway.domain.errors import InvalidRequest
+from ropeway.domain.label import read_labels
 from ropeway.domain.targets import AllowList
 from ropeway.engines.base import Renewer
 from ropeway.engines.connect import connect
 from ropeway.runtime.child import ChildSpec
 from ropeway.runtime.link import SupervisorLink
+from ropeway.runtime.process.devices import dealt, named_devices
 from ropeway.runtime.supervisor import Supervisor
 
 __all__ = ["API_HELP", "UP_HELP", "WORKER_HELP", "api", "up", "worker"]
@@ -50,6 +51,13 @@ Blobs = Annotated[
 ]
 Concurrency = Annotated[int | None, typer.Option(min=1, help="Async jobs at once in each. [default: 1000]")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Blocking jobs at once in each. [default: 256]")]
+Children = Annotated[int | None, typer.Option(min=1, help="Processes of each isolated task. [default: cores]")]
+Devices = Annotated[
+    str | None, typer.Option(metavar="0,1", help="Devices, dealt out among the workers; auto or none. [default: auto]")
+]
+Labels = Annotated[
+    str | None, typer.Option(metavar="K=V,K=V", help="What else the workers are, for tasks that need it.")
+]
 Queues = Annotated[str | None, typer.Option(metavar="A,B", help="Queues to serve, in order. [default: all]")]
 Grace = Annotated[
     float | None, typer.Option(min=0, metavar="SECONDS", help="For running jobs at a stop. [default: 30]")
@@ -99,6 +107,9 @@ def up(
     workers: Workers = None,
     concurrency: Concurrency = None,
     threads: Threads = None,
+    children: Children = None,
+    devices: Devices = None,
+    labels: Labels = None,
     queues: Queues = None,
     grace: Grace = None,
     log_level: LogLevel = "info",
@@ -106,7 +117,9 @@ def up(
 ) -> None:
     server = {"host": host, "port": port, "insecure": insecure, "origins": _named(origins)}
     flags: dict[str, Any] = {"engine": engine, "blobs": blobs, "server": server}
-    settings = load_settings(flags | _worker_flags(workers, concurrency, threads, queues, grace), path=config)
+    settings = load_settings(
+        flags | _worker_flags(workers, concurrency, threads, queues, grace, children, devices, labels), path=config
+    )
     _check_bind(settings)
     check_target(target)
     start_logging(log_level, "up")
@@ -143,6 +156,10 @@ def api(
     if link is None:
         tell_store(settings)
     tune_interpreter()
+    from ropeway.cli.serving import (
+        run_gateway_process,
+    )  # a gateway's parts take 0.2 s to import: no other command waits
+
     run_loop(run_gateway_process(settings, app, link, await_tasks=await_tasks))
 
 
@@ -153,13 +170,18 @@ def worker(
     workers: Workers = None,
     concurrency: Concurrency = None,
     threads: Threads = None,
+    children: Children = None,
+    devices: Devices = None,
+    labels: Labels = None,
     queues: Queues = None,
     grace: Grace = None,
     name: Annotated[str, typer.Option(help="For people, in jobs and lists. [default: host and process]")] = "",
     log_level: LogLevel = "info",
     config: Config = None,
 ) -> None:
-    flags = {"engine": engine, "blobs": blobs} | _worker_flags(workers, concurrency, threads, queues, grace)
+    flags = {"engine": engine, "blobs": blobs} | _worker_flags(
+        workers, concurrency, threads, queues, grace, children, devices, labels
+    )
     settings = load_settings(flags, path=config)
     _refuse_memory(settings.engine)
     link = SupervisorLink.from_environment()
@@ -172,6 +194,8 @@ def worker(
     app = load_app(target)
     start_logging(log_level, name or "worker")
     tune_interpreter()
+    from ropeway.cli.serving import run_worker_process, worker_options
+
     options = worker_options(settings.worker, name)
     run_loop(run_worker_process(app, settings, options, link))
 
@@ -183,6 +207,8 @@ def _up_in_memory(target: str, settings: Settings) -> None:
     tune_interpreter()
     with scratch_store(settings) as blobs:
         settings = msgspec.structs.replace(settings, blobs=blobs)
+        from ropeway.cli.serving import run_all_in_one
+
         run_loop(run_all_in_one(app, connect(settings.engine), settings))
 
 
@@ -210,9 +236,19 @@ class _Family:
         flags = ["--concurrency", str(settings.concurrency), "--threads", str(settings.threads)]
         flags += ["--grace", str(settings.grace_s)]
         flags += ["--queues", ",".join(settings.queues)] if settings.queues else []
+        flags += ["--children", str(settings.children)] if settings.children else []
+        flags += ["--labels", ",".join(read_labels(settings.labels))] if settings.labels else []
+        shares = dealt(named_devices(settings.devices), settings.processes)
         return [
-            self._child(f"worker {n}", "worker", target, *flags, *(["--name", f"{name}-{n}"] if name else []))
-            for n in range(1, settings.processes + 1)
+            self._child(
+                f"worker {n}",
+                "worker",
+                target,
+                *flags,
+                *("--devices", ",".join(share) or "none"),
+                *(["--name", f"{name}-{n}"] if name else []),
+            )
+            for n, share in enumerate(shares, 1)
         ]
 
     def supervise(self, children: list[ChildSpec]) -> int:
@@ -239,7 +275,14 @@ def _renewer(url: str) -> Renewer:
 
 
 def _worker_flags(
-    workers: int | None, concurrency: int | None, threads: int | None, queues: str | None, grace: float | None
+    workers: int | None,
+    concurrency: int | None,
+    threads: int | None,
+    queues: str | None,
+    grace: float | None,
+    children: int | None,
+    devices: str | None,
+    labels: str | None,
 ) -> dict[str, Any]:
     return {
         "worker": {
@@ -248,6 +291,9 @@ def _worker_flags(
             "threads": threads,
             "queues": _named(queues),
             "grace_s": grace,
+            "children": children,
+            "devices": _named(devices),
+            "labels": _named(labels),
         }
     }
 
@@ -259,7 +305,8 @@ def _named(text: str | None) -> list[str] | None:
 
 def _check_bind(settings: Settings) -> None:
     AllowList(settings.webhooks.allow)  # what is wrong with it is told here, and once
-    check_bind(settings.server.host, settings.server.insecure, lambda: has_key(settings.engine))
+    server, engine = settings.server, settings.engine
+    check_bind(server.host, server.insecure, lambda: has_key(engine), engine=shown(engine))
 
 
 def _in_memory(url: str) -> bool:

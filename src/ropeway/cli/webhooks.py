@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
 from ropeway.cli.engine import with_engine
-from ropeway.cli.options import ApiKey, Config, EngineUrl, GatewayUrl, JsonLines, with_client
-from ropeway.cli.output import lines_wanted, out, write_line
+from ropeway.cli.options import Config, EngineUrl, JsonLines, Reach, reaching
+from ropeway.cli.output import lines_wanted, out, write_all, write_line
 from ropeway.cli.teaching import help_text
 from ropeway.client import Client
 from ropeway.client.deliveries import AttemptBody, DeliveryBody
+from ropeway.client.signing import SecretBody
 from ropeway.domain.clock import SystemClock
 from ropeway.domain.errors import InvalidRequest, JobNotFound
-from ropeway.domain.ids import system_random
 from ropeway.domain.instants import timestamp
 from ropeway.domain.job import DEFAULT_TENANT, check_name
 from ropeway.engines.base import Engine
-from ropeway.operations.webhooks import Endpoints, Secret, Secrets, SilencedEndpoint
+from ropeway.operations.webhooks import Endpoints
 
 __all__ = ["app"]
 
@@ -45,24 +46,26 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job that ended.")
 
 
 @app.command(help=SECRET_HELP)
+@reaching
 def secret(
-    tenant: Tenant = DEFAULT_TENANT, json: JsonLines = False, engine: EngineUrl = None, config: Config = None
+    tenant: Tenant = DEFAULT_TENANT,
+    json: JsonLines = False,
+    *,
+    reach: Reach,
 ) -> None:
-    check_name("tenant", tenant)
-    newest = with_engine(engine, config, lambda opened: _secrets(opened).valid(tenant))[0]
-    _tell(newest, bool(json))
+    _tell(reach.run(lambda client: client.keys.webhook_secrets(tenant))[0], bool(json))
 
 
 @app.command(help=ROTATE_HELP)
+@reaching
 def rotate(
     tenant: Tenant = DEFAULT_TENANT,
     overlap: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="The old one signs too.")] = 86_400,
     json: JsonLines = False,
-    engine: EngineUrl = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
-    check_name("tenant", tenant)
-    _tell(with_engine(engine, config, lambda opened: _secrets(opened).rotate(tenant, overlap)), bool(json))
+    _tell(reach.run(lambda client: client.keys.rotate_webhook_secret(tenant, overlap)), bool(json))
 
 
 @app.command()
@@ -73,10 +76,8 @@ def silenced(
     check_name("tenant", tenant)
     lines = lines_wanted(json)
     found = with_engine(engine, config, lambda opened: _endpoints(opened).silenced(tenant))
-    for endpoint in found if lines else ():
-        write_line({"url": endpoint.url, "since": timestamp(endpoint.at_ms), "job_id": endpoint.job_id})
-    if not lines:
-        out().print(_silenced_table(found) if found else "no endpoint asked for no more")
+    rows = [{"url": one.url, "since": timestamp(one.at_ms), "job_id": one.job_id} for one in found]
+    write_all(rows, lines, _silenced_table, "no endpoint asked for no more")
 
 
 @app.command()
@@ -94,20 +95,16 @@ def allow(
 
 
 @app.command(help=LOG_HELP)
+@reaching
 def log(
     job_id: JobId,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     lines = lines_wanted(json)
 
-    async def work(client: Client) -> list[DeliveryBody]:
-        return await client.deliveries(job_id)
-
-    found = with_client(engine, url, config, work, api_key)
+    found = reach.run(lambda client: client.deliveries(job_id))
     for delivery in found if lines else ():
         write_line(delivery)
     if not lines:
@@ -115,14 +112,13 @@ def log(
 
 
 @app.command()
+@reaching
 def redeliver(
     job_id: JobId,
     delivery: Annotated[str | None, typer.Argument(help="Which of its deliveries. [default: the last]")] = None,
     json: JsonLines = None,
-    engine: EngineUrl = None,
-    url: GatewayUrl = None,
-    api_key: ApiKey = None,
-    config: Config = None,
+    *,
+    reach: Reach,
 ) -> None:
     """Deliver a job's end once more, under the same webhook-id."""
     lines = lines_wanted(json)
@@ -133,32 +129,28 @@ def redeliver(
             raise JobNotFound(f"{job_id} has no delivery: it has not ended, or has no webhook for that end")
         return await client.redeliver(job_id, delivery or known[-1])
 
-    made = with_client(engine, url, config, work, api_key)
+    made = reach.run(work)
     if lines:
         write_line(made)
     else:
         out().print(made.id)
 
 
-def _secrets(engine: Engine) -> Secrets:
-    return Secrets(engine, SystemClock(), system_random)
-
-
 def _endpoints(engine: Engine) -> Endpoints:
     return Endpoints(engine, SystemClock())
 
 
-def _tell(secret: Secret, json: bool) -> None:
+def _tell(secret: SecretBody, json: bool) -> None:
     if json:
-        write_line({"secret": secret.secret, "created_at": timestamp(secret.created_at_ms)})
+        write_line(secret)
     else:
         _line(secret.secret)
 
 
-def _silenced_table(found: list[SilencedEndpoint]) -> Table:
+def _silenced_table(rows: Sequence[dict[str, str]]) -> Table:
     table = Table(Column("endpoint", overflow="fold"), "since", "job", box=None, header_style="dim")
-    for endpoint in found:
-        table.add_row(endpoint.url, timestamp(endpoint.at_ms), endpoint.job_id)
+    for row in rows:
+        table.add_row(*row.values())
     return table
 
 

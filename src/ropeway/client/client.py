@@ -13,10 +13,12 @@ from ropeway.blobs.handle import File
 from ropeway.client.deliveries import DeliveryBody
 from ropeway.client.file_box import FileBox, UploadOptions
 from ropeway.client.files import Content
-from ropeway.client.fleet import QueueBody, TaskBody
+from ropeway.client.fleet import QueueBody, TaskBody, policy_of
 from ropeway.client.handle import JobHandle, value_of
 from ropeway.client.keys import KeyAdmin
+from ropeway.client.limits import LimitAdmin
 from ropeway.client.local import LocalTransport
+from ropeway.client.schedule_box import ScheduleBox
 from ropeway.client.submitter import Submitter
 from ropeway.client.transport import JobFilter, Transport
 from ropeway.client.usage import UsageList
@@ -92,9 +94,19 @@ class Client(Submitter):
         await self.close()
 
     @property
+    def limits(self) -> LimitAdmin:
+        """Limits that all workers share: seen and set. On a gateway this needs a key with the scope `admin`."""
+        return self._transport.limits
+
+    @property
     def keys(self) -> KeyAdmin:
         """API keys: made, listed, revoked. On a gateway this needs a key with the scope `admin`."""
         return self._transport.keys
+
+    @property
+    def schedules(self) -> ScheduleBox:
+        """Schedules: jobs that are submitted again and again."""
+        return ScheduleBox(self._transport)
 
     @property
     def files(self) -> FileBox:
@@ -130,9 +142,16 @@ class Client(Submitter):
         """The job's log strictly after an event id, live and through reconnects, up to the terminal event."""
         return self._transport.events(job_id, after)
 
-    async def cancel(self, job_id: str, reason: str | None = None) -> JobBody:
-        """Ask for the end: a waiting job is cancelled on return, a running one is asked to stop."""
-        return await self._transport.cancel(job_id, reason)
+    async def send(self, job_id: str, data: Any, *, key: str | None = None) -> JobBody:
+        """Send data up to the running task, which reads it by `ctx.input()`. As `JobHandle.send`."""
+        return await self.job(job_id).send(data, key=key)
+
+    async def cancel(self, job_id: str, reason: str | None = None, *, for_all: bool = False) -> JobBody:
+        """Ask for the end: a waiting job is cancelled on return, a running one is asked to stop.
+
+        A job that others share goes on for them: this takes one of them away. `for_all` ends it for everybody.
+        """
+        return await self._transport.cancel(job_id, reason, for_all)
 
     async def retry(self, job_id: str) -> JobHandle[Any]:
         """A new job with the input and options of one that has ended. Raises JobNotRetryable while it is live."""
@@ -191,6 +210,16 @@ class Client(Submitter):
     async def usage(self, since: date | None = None, until: date | None = None) -> UsageList:
         """What tasks said that they used, by day (UTC) and task: of the last 30 days, unless told which."""
         return await self._transport.usage(since, until)
+
+    async def set_queue(self, queue: str, **changes: Any) -> QueueBody:
+        """Change a queue's policy, making the queue if it is not there: what is not named stays, None takes away.
+
+            await client.set_queue("chat", max_running=50, weights={"acme": 3.0})
+
+        Args: `max_depth`, `max_depth_per_tenant`: jobs that may wait. `max_running`: that run at once, on all workers.
+        `weights`: each tenant's share against the others', 1 unless named. `paused`. Raises InvalidRequest.
+        """
+        return await self._transport.set_queue(check_name("queue", queue), policy_of(changes))
 
     async def pause(self, queue: str) -> QueueBody:
         """Have a queue accept jobs and run none; those that run go on."""

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from ropeway.blobs import About
 from ropeway.blobs.handle import File
+from ropeway.client.encoding import checked_key
 from ropeway.client.files import Content, FileBody, FileDesk, chunks_of
 from ropeway.domain.file import DEFAULT_PURPOSE, DigestMismatch, FileRecord, clean_filename
 
@@ -26,6 +27,7 @@ class UploadOptions(TypedDict, total=False):
     content_type: str | None
     purpose: str
     expires_in: float | None
+    idempotency_key: str | None
 
 
 class FileBox:
@@ -42,6 +44,7 @@ class FileBox:
         content_type: str | None = None,
         purpose: str = DEFAULT_PURPOSE,
         expires_in: float | None = None,
+        idempotency_key: str | None = None,
     ) -> File:
         """Keep a file: a path's, or these bytes. What comes back may stand in an input.
 
@@ -49,13 +52,16 @@ class FileBox:
             filename: what people call it; a path's own name, when nothing is said.
             content_type: what it is; by its name, when nothing is said.
             expires_in: seconds that it is kept; None: until it is deleted.
+            idempotency_key: however often the same is uploaded under it within a day, one file.
 
-        Raises PayloadTooLarge, QuotaExhausted, StorageFull, FilesNotKept, FilesUnavailable, EngineUnavailable, OSError.
+        Raises PayloadTooLarge, QuotaExhausted, StorageFull, FilesNotKept, FilesUnavailable, EngineUnavailable, OSError,
+        and IdempotencyKeyReused for something else under a key.
         """
         if filename is None:
             filename = Path(content).name if isinstance(content, str | Path) else ""
         about = About(filename, content_type, purpose, expires_in)
-        return _file(await self._desk.upload(chunks_of(content), about))
+        key = None if idempotency_key is None else checked_key(idempotency_key)
+        return _file(await self._desk.upload(chunks_of(content), about, key))
 
     async def download(self, file: File | str, path: Path | str) -> Path:
         """A file's bytes into a local file, whole or not at all; into a folder, under its own name. Where it is then.

@@ -56,8 +56,11 @@ class FileGone(msgspec.Struct, frozen=True):
 class FileDesk(Protocol):
     """What a client does with files. Raises FileNotFound, FilesNotKept, FilesUnavailable."""
 
-    async def upload(self, chunks: AsyncIterable[bytes], about: About) -> FileBody:
-        """Keep a file. Raises PayloadTooLarge, QuotaExhausted, StorageFull, DigestMismatch."""
+    async def upload(self, chunks: AsyncIterable[bytes], about: About, key: str | None) -> FileBody:
+        """Keep a file; under a key a repeat gives the same one.
+
+        Raises PayloadTooLarge, QuotaExhausted, StorageFull, DigestMismatch, IdempotencyKeyReused.
+        """
         ...
 
     def download(self, id_: str) -> AsyncIterator[bytes]:

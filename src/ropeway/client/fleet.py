@@ -5,12 +5,14 @@ As in `wire`: times are RFC 3339 UTC, durations are seconds, and answers may gro
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from ropeway.client.wire import PriorityName, timestamp
-from ropeway.domain.queue import QueueStats
+from ropeway.domain.errors import InvalidRequest
+from ropeway.domain.queue import QueueChange, QueueStats
 from ropeway.domain.worker import TaskCard, WorkerCard
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "InfoBody",
     "LimitsBody",
     "PolicyBody",
+    "PolicyRequest",
     "PurgeBody",
     "QueueBody",
     "QueueList",
@@ -27,6 +30,7 @@ __all__ = [
     "TaskList",
     "WorkerBody",
     "WorkerList",
+    "policy_of",
     "queue_body",
     "task_body",
     "worker_body",
@@ -36,11 +40,26 @@ _PRIORITIES: tuple[PriorityName, ...] = ("low", "normal", "high")
 
 
 class PolicyBody(msgspec.Struct, frozen=True):
-    """A queue's limits of waiting jobs, and the tenants' shares."""
+    """A queue's limits of waiting and of running jobs, and the tenants' shares."""
 
     max_depth: int
     max_depth_per_tenant: int | None = None
     weights: dict[str, float] = {}
+    max_running: int | None = None
+
+
+class PolicyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is to change of a queue's policy; what is left out stays. `null` takes a limit away."""
+
+    max_depth: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | msgspec.UnsetType = msgspec.UNSET
+    max_depth_per_tenant: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | msgspec.UnsetType | None = msgspec.UNSET
+    weights: dict[str, Annotated[float, msgspec.Meta(gt=0, lt=1e6)]] | msgspec.UnsetType = msgspec.UNSET
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
+    max_running: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | msgspec.UnsetType | None = msgspec.UNSET
+
+    def change(self, queue: str) -> QueueChange:
+        """As an engine takes it."""
+        return QueueChange(queue, *(getattr(self, name) for name in self.__struct_fields__))
 
 
 class QueueBody(msgspec.Struct, frozen=True):
@@ -78,13 +97,18 @@ class TaskDefaults(msgspec.Struct, frozen=True):
 
     timeout: float | None
     queue_timeout: float | None
+    first_output_timeout: float | None
+    output_timeout: float | None
     retention: float | None
     max_attempts: int
     priority: PriorityName
 
 
 class TaskBody(msgspec.Struct, frozen=True):
-    """A task as its callers see it. The schemas are JSON Schema 2020-12; `streams`: it yields items."""
+    """A task as its callers see it. The schemas are JSON Schema 2020-12; `streams`: it yields items.
+
+    `run` is loop, thread or process; `needs` are the labels that its workers have.
+    """
 
     name: str
     queue: str
@@ -93,6 +117,8 @@ class TaskBody(msgspec.Struct, frozen=True):
     input_schema: Any
     output_schema: Any
     defaults: TaskDefaults
+    run: str = "loop"
+    needs: tuple[str, ...] = ()
 
 
 class TaskList(msgspec.Struct, frozen=True):
@@ -100,7 +126,10 @@ class TaskList(msgspec.Struct, frozen=True):
 
 
 class WorkerBody(msgspec.Struct, frozen=True):
-    """A worker's session. It is rescued when it is silent until `expires_at`."""
+    """A worker's session. It is rescued when it is silent until `expires_at`.
+
+    `labels` tell what it may serve, `devices` what its children are pinned to, `warm` which tasks have a child ready.
+    """
 
     name: str
     state: str
@@ -113,6 +142,9 @@ class WorkerBody(msgspec.Struct, frozen=True):
     pid: int
     started_at: str
     expires_at: str
+    labels: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    warm: tuple[str, ...] = ()
 
 
 class WorkerList(msgspec.Struct, frozen=True):
@@ -166,6 +198,14 @@ class HealthBody(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+def policy_of(changes: Mapping[str, Any]) -> PolicyRequest:
+    """The changes, each of its kind and within its bounds. Raises InvalidRequest."""
+    try:
+        return msgspec.convert(dict(changes), PolicyRequest)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error).replace("`$.", "`")) from error
+
+
 def queue_body(stats: QueueStats, rate: float | None = None, wait_s: float | None = None) -> QueueBody:
     """The public form of a queue's counts."""
     policy = stats.policy
@@ -183,7 +223,7 @@ def queue_body(stats: QueueStats, rate: float | None = None, wait_s: float | Non
         wait=wait_s,
         policy=None
         if policy is None
-        else PolicyBody(policy.max_depth, policy.max_depth_per_tenant, dict(policy.weights)),
+        else PolicyBody(policy.max_depth, policy.max_depth_per_tenant, dict(policy.weights), policy.max_running),
     )
 
 
@@ -200,10 +240,14 @@ def task_body(card: TaskCard) -> TaskBody:
         defaults=TaskDefaults(
             timeout=options.timeout_s,
             queue_timeout=options.queue_timeout_s,
+            first_output_timeout=options.first_output_timeout_s,
+            output_timeout=options.output_timeout_s,
             retention=options.retention_s,
             max_attempts=options.retry.max_attempts,
             priority=_PRIORITIES[card.priority],
         ),
+        run=card.run,
+        needs=card.needs,
     )
 
 
@@ -221,4 +265,7 @@ def worker_body(card: WorkerCard) -> WorkerBody:
         pid=card.pid,
         started_at=timestamp(card.started_at_ms),
         expires_at=timestamp(card.expires_at_ms),
+        labels=card.labels,
+        devices=card.devices,
+        warm=card.warm,
     )

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ropeway.client.encoding import checked_key, encode_input
 from ropeway.client.transport import Ending, Transport
 from ropeway.client.wire import EventBody, JobBody
 from ropeway.domain.errors import JobCancelled, JobError, JobFailed
@@ -20,16 +21,23 @@ R = TypeVar("R")
 class JobHandle(Generic[R]):
     """A job by its id. Cheap to make and to drop: the job goes on without it.
 
-    `replayed` tells that an idempotency key gave back the job of an earlier submit.
+    `replayed` tells that an idempotency key gave back the job of an earlier submit, `cached` that the same content did:
+    the job has ended well, or is under way and now shared.
     """
 
-    __slots__ = ("_decode", "_transport", "id", "replayed")
+    __slots__ = ("_decode", "_transport", "cached", "id", "replayed")
 
     def __init__(
-        self, transport: Transport, job_id: str, decode: Callable[[str], R] | None = None, replayed: bool = False
+        self,
+        transport: Transport,
+        job_id: str,
+        decode: Callable[[str], R] | None = None,
+        replayed: bool = False,
+        cached: bool = False,
     ) -> None:
         self.id = job_id
         self.replayed = replayed
+        self.cached = cached
         self._transport = transport
         self._decode = decode
 
@@ -53,9 +61,29 @@ class JobHandle(Generic[R]):
         """The job's log from its beginning, or strictly after an event id; live, up to the terminal event."""
         return self._transport.events(self.id, after)
 
-    async def cancel(self, reason: str | None = None) -> JobBody:
-        """Ask for the end: a waiting job is cancelled on return, a running one is asked to stop."""
-        return await self._transport.cancel(self.id, reason)
+    async def send(self, data: Any, *, key: str | None = None) -> JobBody:
+        """Send data up to the running task, which reads it by `ctx.input()`. On return it is stored.
+
+        Gives back the job as it stands.
+
+        Args:
+            data: any JSON; dataclasses and models as in a submit. At most 256 KiB.
+            key: given to the task once, however often the same is sent under it. Without one, a call that the client
+                itself has to repeat is given once too.
+
+        Raises:
+            JobNotRunning: it waits, for its start or its next attempt: send it again when the job runs.
+            JobEnded: nobody will read it. JobNotFound. TooManyInputs: it has had 1,000.
+            PayloadTooLarge, InputInvalid: of the data. InvalidRequest: of the key.
+        """
+        return await self._transport.send(self.id, encode_input(data), None if key is None else checked_key(key, "key"))
+
+    async def cancel(self, reason: str | None = None, *, for_all: bool = False) -> JobBody:
+        """Ask for the end: a waiting job is cancelled on return, a running one is asked to stop.
+
+        A job that others share goes on for them: this takes one of them away. `for_all` ends it for everybody.
+        """
+        return await self._transport.cancel(self.id, reason, for_all)
 
     async def retry(self) -> JobHandle[R]:
         """A new job with the same input and options. Raises JobNotRetryable while this one is live."""

@@ -17,11 +17,13 @@ import httpx
 import msgspec
 
 from ropeway.client.deliveries import DeliveryBody, DeliveryList
-from ropeway.client.fleet import QueueBody, QueueList, TaskBody, TaskList
+from ropeway.client.fleet import PolicyRequest, QueueBody, QueueList, TaskBody, TaskList
 from ropeway.client.follow import WAIT_PERSISTENCE, follow
 from ropeway.client.gathering import Gathering
 from ropeway.client.http_files import HttpFiles
 from ropeway.client.http_keys import HttpKeys
+from ropeway.client.http_limits import HttpLimits
+from ropeway.client.http_schedules import HttpSchedules
 from ropeway.client.patience import DEFAULT_PERSISTENCE, NO_PERSISTENCE, Sleep, persistently
 from ropeway.client.problems import GatewayRefused, ProblemBody, error_from, error_of
 from ropeway.client.transport import Accepted, Ending, JobFilter, Order
@@ -74,6 +76,8 @@ class HttpTransport:
         Raises InvalidRequest for a URL without a host, and a key that can be none.
         """
         self.keys = HttpKeys(self._call, _decode)
+        self.limits = HttpLimits(self._call, _decode)
+        self.schedules = HttpSchedules(self._call, _decode, random)
         # httpx's own, since they are not shown: what shows an object's parts, as error trackers do, shows no key then
         self._headers = httpx.Headers({} if key is None else {"Authorization": f"Bearer {_checked_key(key)}"})
         self._url = _checked(url).rstrip("/")
@@ -128,7 +132,8 @@ class HttpTransport:
         except RopewayError as refusal:
             return refusal
         replayed = order.idempotency_key is not None and "idempotency-replayed" in response.headers
-        return Accepted(_decode(response, Ending).id, replayed)
+        told = _decode(response, Ending)
+        return Accepted(told.id, replayed, told.cached)
 
     async def _submit_lines(self, lines: Sequence[bytes]) -> list[Accepted | RopewayError]:
         """Many in one call, under one key of ours: repeated, each line is the job that it was."""
@@ -137,7 +142,10 @@ class HttpTransport:
         told = [_decode_text(response, line, _Line) for line in response.content.splitlines()]
         if len(told) != len(lines):
             raise GatewayRefused(f"{len(lines)} jobs were answered {len(told)}", "unexpected_answer", 200)
-        return [Accepted(line.job.id) if line.job else error_from(line.problem, line.status) for line in told]
+        return [
+            Accepted(line.job.id, cached=line.job.cached) if line.job else error_from(line.problem, line.status)
+            for line in told
+        ]
 
     def _key_header(self, key: str | None = None) -> dict[str, str]:
         """The caller's idempotency key, or one of our own, so that the call may be repeated."""
@@ -200,9 +208,17 @@ class HttpTransport:
 
     # -- change
 
-    async def cancel(self, job_id: str, reason: str | None) -> JobBody:
-        body = None if reason is None else {"reason": reason}
-        return _decode(await self._call("POST", _path(job_id, "/cancel"), json=body), JobBody)
+    async def send(self, job_id: str, data: bytes, key: str | None) -> JobBody:
+        headers = {**self._key_header(key), "Content-Type": "application/json"}
+        return _decode(
+            await self._call("POST", _path(job_id, "/input"), content=b'{"data":%b}' % data, headers=headers), JobBody
+        )
+
+    async def cancel(self, job_id: str, reason: str | None, for_all: bool = False) -> JobBody:
+        asked: dict[str, Any] = {} if reason is None else {"reason": reason}
+        body = {**asked, "for_all": True} if for_all else asked or None
+        headers = self._key_header()  # a repeat of ours counts once
+        return _decode(await self._call("POST", _path(job_id, "/cancel"), json=body, headers=headers), JobBody)
 
     async def retry(self, job_id: str) -> Accepted:
         response = await self._call("POST", _path(job_id, "/retry"), headers=self._key_header())
@@ -234,6 +250,11 @@ class HttpTransport:
     async def pause(self, queue: str, paused: bool) -> QueueBody:
         verb = "pause" if paused else "resume"
         return _decode(await self._call("POST", f"/v1/queues/{quote(queue, safe='')}/{verb}"), QueueBody)
+
+    async def set_queue(self, queue: str, policy: PolicyRequest) -> QueueBody:
+        body, headers = msgspec.json.encode(policy), {"Content-Type": "application/json"}
+        path = f"/v1/queues/{quote(queue, safe='')}"
+        return _decode(await self._call("PATCH", path, content=body, headers=headers), QueueBody)
 
     # -- one call
 

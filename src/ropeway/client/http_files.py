@@ -32,7 +32,7 @@ class HttpFiles:
         self._pool = pool
         self._call = call
 
-    async def upload(self, chunks: AsyncIterable[bytes], about: About) -> FileBody:
+    async def upload(self, chunks: AsyncIterable[bytes], about: About, key: str | None) -> FileBody:
         """Once: what was sent is not there to be sent again."""
         params: dict[str, Any] = {"filename": about.filename, "purpose": about.purpose}
         if about.ttl_s is not None:
@@ -40,6 +40,8 @@ class HttpFiles:
         if about.sha256 is not None:
             params["sha256"] = about.sha256
         headers = {"Content-Type": about.content_type or "application/octet-stream"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
         async with self._told():
             response = await self._pool().post(
                 f"{self._url}/v1/files", params=params, headers=headers, content=_only(chunks), timeout=TIMEOUT

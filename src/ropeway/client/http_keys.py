@@ -21,7 +21,9 @@ from ropeway.client.keys import (
 )
 from ropeway.client.local_keys import parsed_scopes
 from ropeway.client.patience import NO_PERSISTENCE
+from ropeway.client.signing import SecretBody, SecretList, SecretRotateRequest
 from ropeway.domain.caller import Scope
+from ropeway.engines.secrets import OVERLAP_S
 
 __all__ = ["HttpKeys"]
 
@@ -83,6 +85,18 @@ class HttpKeys:
     async def set_limits(self, tenant: str, limits: KeyLimits) -> TenantBody:
         return self._decode(await self._send("PUT", f"/v1/tenants/{quote(tenant, safe='')}", limits), TenantBody)
 
+    async def webhook_secrets(self, tenant: str) -> list[SecretBody]:
+        return self._decode(await self._call("GET", _secrets_of(tenant)), SecretList).data
+
+    async def rotate_webhook_secret(self, tenant: str, overlap: float = OVERLAP_S) -> SecretBody:
+        asked = SecretRotateRequest(overlap)
+        path = f"{_secrets_of(tenant)}/rotate"
+        return self._decode(await self._send("POST", path, asked, policy=NO_PERSISTENCE), SecretBody)
+
     async def _send(self, method: str, path: str, body: msgspec.Struct, **arguments: Any) -> httpx.Response:
         headers = {"Content-Type": "application/json"}
         return await self._call(method, path, content=msgspec.json.encode(body), headers=headers, **arguments)
+
+
+def _secrets_of(tenant: str) -> str:
+    return f"/v1/tenants/{quote(tenant, safe='')}/webhook-secrets"

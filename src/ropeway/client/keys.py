@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
+from ropeway.client.signing import SecretBody
 from ropeway.client.wire import PriorityName
 from ropeway.domain.caller import Limits, Scope
 from ropeway.domain.instants import timestamp
 from ropeway.domain.keys import MASK, KeyRecord
+from ropeway.engines.secrets import OVERLAP_S
 
 __all__ = [
     "KeyAdmin",
@@ -38,14 +40,17 @@ class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     Attributes:
         requests_per_min: a burst of one minute's worth is let through. Each line of an NDJSON submit counts.
-        max_queued: the tenant's jobs that may wait in one queue.
+        tokens_per_min: that its jobs take: estimated at submit, put right by their usage. Those above it wait.
+        max_queued: the tenant's jobs that may wait in one queue. max_running: that run at once; the others wait.
         max_streams: open streams, sockets and long-polls, at each gateway.
         max_body_bytes: of one request.
         tasks: those that may be submitted. max_priority: the highest that a job may have.
     """
 
     requests_per_min: Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None = None
+    tokens_per_min: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
     max_queued: _Count | None = None
+    max_running: _Count | None = None
     max_streams: _Count | None = None
     max_body_bytes: _Count | None = None
     tasks: tuple[str, ...] | None = None
@@ -139,7 +144,7 @@ class PassBody(msgspec.Struct, frozen=True):
 
 
 class KeyAdmin(Protocol):
-    """Keys and tenants' limits, for who may change them: with an engine at hand, or with a key of scope `admin`."""
+    """Keys, tenants' limits and secrets, for who may change them: by an engine, or by a key of scope `admin`."""
 
     async def create(
         self,
@@ -171,6 +176,14 @@ class KeyAdmin(Protocol):
 
     async def set_limits(self, tenant: str, limits: KeyLimits) -> TenantBody:
         """Say what a tenant's keys may take together, in place of what was said before."""
+        ...
+
+    async def webhook_secrets(self, tenant: str) -> list[SecretBody]:
+        """Those that a tenant's webhooks are signed with, the newest first; one is made if there is none."""
+        ...
+
+    async def rotate_webhook_secret(self, tenant: str, overlap: float = OVERLAP_S) -> SecretBody:
+        """A new secret; the ones before sign beside it for `overlap` seconds, so that receivers can change over."""
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from typing import TypeVar
@@ -17,33 +18,42 @@ import msgspec
 from ropeway.blobs import BlobStore
 from ropeway.blobs.connect import files_of
 from ropeway.blobs.inputs import hold_input, may_have_files
+from ropeway.client.caching import keyed
 from ropeway.client.catalogue import Catalogue
 from ropeway.client.deliveries import DeliveryBody, deliveries_of, redelivered
-from ropeway.client.fleet import QueueBody, TaskBody, queue_body, task_body
+from ropeway.client.fleet import PolicyRequest, QueueBody, TaskBody, queue_body, task_body
+from ropeway.client.limits import LocalLimits
 from ropeway.client.local_files import LocalFiles
 from ropeway.client.local_keys import LocalKeys
+from ropeway.client.local_schedules import LocalSchedules
 from ropeway.client.patience import Sleep, persistently
 from ropeway.client.submission import canonical_fingerprint, new_job
+from ropeway.client.timing import timed
 from ropeway.client.transport import Accepted, Ending, JobFilter, Order
 from ropeway.client.usage import UsageList, checked_days, usage_body
 from ropeway.client.wire import EventBody, JobBody, JobList, event_body, job_body, request_json, timestamp
 from ropeway.domain.clock import Clock
-from ropeway.domain.errors import InputInvalid, JobError, JobNotFound, RopewayError, WaitTimeout
+from ropeway.domain.errors import InputInvalid, JobError, JobLive, JobNotFound, RopewayError, WaitTimeout
 from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
 from ropeway.domain.file import FilesNotKept
 from ropeway.domain.ids import SEED_BYTES, RandomBytes, job_id
 from ropeway.domain.job import Job, JobQuery, NewJob
-from ropeway.domain.queue import QueueChange
+from ropeway.domain.output import shown_data
 from ropeway.domain.usage import day_of
 from ropeway.domain.worker import TaskCard
 from ropeway.engines.base import Engine
+from ropeway.engines.hints import tell_unhinted
+from ropeway.engines.inputs import Inputs
 
 __all__ = ["LocalTransport"]
 
 T = TypeVar("T")
 
+log = logging.getLogger("ropeway.client")
+
 SAFETY_S = 15.0
 PAGE_EVENTS = 500
+KEY_BYTES = 16
 
 
 class LocalTransport:
@@ -68,8 +78,13 @@ class LocalTransport:
         self._sleep = sleep
         self._catalogue = Catalogue(engine, clock)
         self.keys = LocalKeys(engine, tenant, clock, random)
+        self.limits = LocalLimits(engine, clock)
         self._kept = files_of(engine, blobs, clock=clock, random=random)
         self.files = LocalFiles(self._kept, tenant)
+        self.schedules = LocalSchedules(
+            engine, tenant, self._catalogue, self._kept, random, lambda: self._new_ids(1)[0]
+        )
+        self._inputs = Inputs(engine)
 
     async def open(self) -> None:
         if self._owns:
@@ -92,21 +107,23 @@ class LocalTransport:
         receipts = iter(await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else ())
         answers = (next(receipts) if isinstance(job, NewJob) else job for job in made)
         return [
-            answer if isinstance(answer, RopewayError) else Accepted(answer.job.id, answer.replayed)
+            answer if isinstance(answer, RopewayError) else Accepted(answer.job.id, answer.replayed, answer.cached)
             for answer in answers
         ]
 
     async def _new_job(self, order: Order, new_id: str) -> NewJob | RopewayError:
         request, key = order.request, order.idempotency_key
         try:
+            card = order.card or self._checked_card(request.task, bytes(request.input))
             job = new_job(
-                order.card or self._checked_card(request.task, bytes(request.input)),
-                request,
+                card,
+                timed(request, self._clock),
                 id=new_id,
                 tenant=self._tenant,
                 idempotency_key=key,
                 fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
             )
+            job = await keyed(job, card, request, self._kept)
             if may_have_files(job.input):
                 await hold_input(self._kept, self._tenant, job.id, job.input)
             return job
@@ -133,14 +150,17 @@ class LocalTransport:
         loop = asyncio.get_running_loop()
         deadline_s = None if timeout_s is None else loop.time() + timeout_s
         with self._engine.listen(f"end:{job_id}") as hints:
+            hinted = True
             while True:
                 job = await self._job(job_id)
                 if job.state.terminal:
+                    if not hinted:
+                        self._tell_unhinted(f"end:{job_id}", f"its end ({job.state})", job.finished_at_ms)
                     return await self._ending(job)
                 left_s = SAFETY_S if deadline_s is None else deadline_s - loop.time()
                 if left_s <= 0:
                     raise WaitTimeout(f"{job_id} did not end within {timeout_s:g} s; it goes on")
-                await hints.wait(min(left_s, SAFETY_S))
+                hinted = bool(await hints.wait(min(left_s, SAFETY_S)))
 
     async def _ending(self, job: Job) -> Ending:
         output = await self.files.output(job.output or "null")
@@ -155,17 +175,25 @@ class LocalTransport:
     async def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
         cursor = START if after is None else Cursor.parse(after)
         with self._engine.listen(f"job:{job_id}") as hints:
+            hinted = True
             while True:
                 page = await self._engine.read(self._tenant, job_id, cursor, PAGE_EVENTS)
                 if page is None:
                     raise JobNotFound(f"no job {job_id}")
+                if page.events and not hinted:
+                    self._tell_unhinted(f"job:{job_id}", page.events[0].type, page.events[0].at_ms)
+                    hinted = True
                 for event in page.events:
                     cursor = event.cursor
                     yield await self._event_body(event)
                 if page.ended:
                     return
                 if len(page.events) < PAGE_EVENTS:
-                    await hints.wait(SAFETY_S)
+                    hinted = bool(await hints.wait(SAFETY_S))
+
+    def _tell_unhinted(self, topic: str, what: str, at_ms: int | None) -> None:
+        if at_ms is not None:
+            tell_unhinted(log, topic, what, self._clock.now_ms() - at_ms)
 
     async def find(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobList:
         query = JobQuery(self._tenant, wanted.states, wanted.queue, wanted.task, wanted.tag, limit, cursor)
@@ -176,8 +204,13 @@ class LocalTransport:
 
     # -- change
 
-    async def cancel(self, job_id: str, reason: str | None) -> JobBody:
-        return self._body(_found(await self._engine.cancel(self._tenant, [job_id], reason)))
+    async def send(self, job_id: str, data: bytes, key: str | None) -> JobBody:
+        key = key or self._random(KEY_BYTES).hex()  # a repeat of ours reaches the task once
+        await persistently(lambda: self._inputs.give(self._tenant, job_id, data.decode(), key), sleep=self._sleep)
+        return await self.get(job_id)
+
+    async def cancel(self, job_id: str, reason: str | None, for_all: bool = False) -> JobBody:
+        return self._body(_found(await self._engine.cancel(self._tenant, [job_id], reason, None, for_all)))
 
     async def retry(self, job_id: str) -> Accepted:
         (new_id,) = self._new_ids(1)
@@ -189,7 +222,9 @@ class LocalTransport:
 
     async def delete(self, job_id: str, force: bool) -> None:
         if force:
-            await self.cancel(job_id, "deleted")
+            left = await self.cancel(job_id, "deleted")
+            if not left.state.terminal and left.cancel_requested_at is None:
+                raise JobLive(f"{job_id} is shared with others, and goes on for them")
             await self.ending(job_id, None)
         _found(await self._engine.purge(self._tenant, [job_id]))
 
@@ -213,7 +248,10 @@ class LocalTransport:
         return UsageList(first, last, [usage_body(row) for row in rows])
 
     async def pause(self, queue: str, paused: bool) -> QueueBody:
-        await self._engine.set_queue([QueueChange(queue, paused=paused)])
+        return await self.set_queue(queue, PolicyRequest(paused=paused))
+
+    async def set_queue(self, queue: str, policy: PolicyRequest) -> QueueBody:
+        await self._engine.set_queue([policy.change(queue)])
         return next(body for body in await self.queues() if body.name == queue)
 
     async def _job(self, job_id: str) -> Job:
@@ -225,7 +263,7 @@ class LocalTransport:
     async def _event_body(self, event: Event) -> EventBody:
         """The event as a gateway would send it: a terminal one carries the job."""
         if event.type not in TERMINAL_TYPES:
-            data = msgspec.json.decode(event.data)
+            data = msgspec.json.decode(shown_data(event))
             at = timestamp(event.at_ms)
             return EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, at, data)
         (job,) = await self._engine.get(self._tenant, [event.job_id])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 
 from ropeway.blobs import About, Files
+from ropeway.blobs.upload import Upload
 from ropeway.client.files import FileBody, FileList, file_body
 from ropeway.domain.file import OUTPUT_PURPOSE, FilesNotKept, referred_output
 
@@ -20,8 +21,8 @@ class LocalFiles:
         self._files = files
         self._tenant = tenant
 
-    async def upload(self, chunks: AsyncIterable[bytes], about: About) -> FileBody:
-        return file_body(await self.kept.create(self._tenant, chunks, about))
+    async def upload(self, chunks: AsyncIterable[bytes], about: About, key: str | None) -> FileBody:
+        return file_body(await Upload(self.kept, self._tenant, key).create(chunks, about))
 
     async def download(self, id_: str) -> AsyncIterator[bytes]:
         async for block in self.kept.read(await self.kept.get(self._tenant, id_)):

@@ -1,16 +1,20 @@
-"""Keys and tenants' limits on an engine in this process."""
+"""Keys, tenants' limits and the secrets of webhooks, on an engine in this process. Each change is told to the log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ropeway.client import audit
 from ropeway.client.keyring import ANY_SCOPES, KeyRing
 from ropeway.client.keys import KeyBody, KeyLimits, NewKeyBody, TenantBody, key_body, new_key_body
+from ropeway.client.signing import SecretBody, checked_overlap_s, secret_body
 from ropeway.domain.caller import Scope
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.ids import RandomBytes
+from ropeway.domain.job import check_name
 from ropeway.engines.records import Records
+from ropeway.engines.secrets import OVERLAP_S, Secrets
 
 __all__ = ["LocalKeys", "parsed_scopes"]
 
@@ -20,6 +24,7 @@ class LocalKeys:
 
     def __init__(self, engine: Records, tenant: str, clock: Clock, random: RandomBytes) -> None:
         self._ring = KeyRing(engine, clock, random)
+        self._secrets = Secrets(engine, clock, random)
         self._tenant = tenant
         self._clock = clock
 
@@ -39,6 +44,7 @@ class LocalKeys:
             limits=(limits or KeyLimits()).limits(),
             ttl_s=ttl,
         )
+        audit.key_created(key, audit.operator())
         return new_key_body(key, token, self._clock.now_ms())
 
     async def find(self, tenant: str | None = None) -> list[KeyBody]:
@@ -46,10 +52,13 @@ class LocalKeys:
         return [key_body(key, now) async for key in self._ring.all(tenant)]
 
     async def revoke(self, key_id: str) -> KeyBody:
-        return key_body(await self._ring.revoke(key_id), self._clock.now_ms())
+        key = await self._ring.revoke(key_id)
+        audit.key_revoked(key, audit.operator())
+        return key_body(key, self._clock.now_ms())
 
     async def rotate(self, key_id: str, overlap: float = 0.0) -> NewKeyBody:
         key, token = await self._ring.rotate(key_id, overlap)
+        audit.key_rotated(key, key_id, overlap, audit.operator())
         return new_key_body(key, token, self._clock.now_ms())
 
     async def tenants(self) -> list[TenantBody]:
@@ -57,7 +66,18 @@ class LocalKeys:
 
     async def set_limits(self, tenant: str, limits: KeyLimits) -> TenantBody:
         await self._ring.set_limits(tenant, limits.limits())
+        audit.limits_set(tenant, audit.operator())
         return TenantBody(tenant, limits)
+
+    async def webhook_secrets(self, tenant: str) -> list[SecretBody]:
+        found = await self._secrets.valid(check_name("tenant", tenant))
+        audit.secrets_shown(tenant, audit.operator())
+        return [secret_body(secret) for secret in found]
+
+    async def rotate_webhook_secret(self, tenant: str, overlap: float = OVERLAP_S) -> SecretBody:
+        made = await self._secrets.rotate(check_name("tenant", tenant), checked_overlap_s(overlap))
+        audit.secret_rotated(tenant, overlap, audit.operator())
+        return secret_body(made)
 
 
 def parsed_scopes(scopes: Iterable[Scope | str]) -> tuple[Scope, ...]:

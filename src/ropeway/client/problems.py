@@ -41,6 +41,7 @@ from ropeway.domain.file import (
     QuotaExhausted,
     StorageFull,
 )
+from ropeway.domain.schedule import ScheduleConflict, ScheduleNotFound, TooManySchedules
 
 __all__ = ["GatewayRefused", "ProblemBody", "error_from", "error_of"]
 
@@ -71,7 +72,10 @@ _PLAIN: dict[str, type[RopewayError]] = {
         FilesNotKept,
         FilesUnavailable,
         QuotaExhausted,
+        ScheduleConflict,
+        ScheduleNotFound,
         StorageFull,
+        TooManySchedules,
     )
 }
 _FULL: dict[str, type[QueueFull] | type[TooManyQueued]] = {"queue_full": QueueFull, "too_many_queued": TooManyQueued}

@@ -14,6 +14,7 @@ import jsonschema_rs
 import msgspec
 
 from ropeway.client.wire import JobRequest, RetryRequest
+from ropeway.domain.budget import limited
 from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest
 from ropeway.domain.file import referred
 from ropeway.domain.job import JobOptions, NewJob, check_name
@@ -54,18 +55,34 @@ def new_job(
     """
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= TEXT_LIMIT:
         raise InvalidRequest(f"an idempotency key has 1 to {TEXT_LIMIT} characters", param="Idempotency-Key")
+    if request.run_at is not None:  # where it is taken, it is a delay by now
+        raise InvalidRequest("run_at is not for this", param="run_at")
+    text = _text(request.input)
+    options = card.options if _changes_nothing(request) else _changed(card.options, request)
+    if options.limits or options.cost_measure:
+        options = limited(options, tenant, text)
     return NewJob(
         id,
         tenant,
-        card.queue if request.queue is None else check_name("queue", request.queue),
+        card.queue if request.queue is None else _queue(card, request.queue),
         card.name,
-        _text(request.input),
+        text,
         card.priority if request.priority is None else _priority(request.priority),
         round(_within("delay", request.delay, 0, DURATION_LIMIT_S) * 1000) if request.delay else 0,
-        card.options if _changes_nothing(request) else _changed(card.options, request),
+        options,
         idempotency_key,
         fingerprint,
     )
+
+
+def _queue(card: TaskCard, queue: str) -> str:
+    """Another queue than the task's own. Raises InvalidRequest where only that one's workers can run it."""
+    if card.needs and queue != card.queue:
+        needs = " and ".join(card.needs)
+        raise InvalidRequest(
+            f"task '{card.name}' needs workers with {needs}: those of its own queue, '{card.queue}'", param="queue"
+        )
+    return check_name("queue", queue)
 
 
 class SchemaCheck:
@@ -121,6 +138,8 @@ def _changes_nothing(request: JobRequest) -> bool:
     return (
         request.timeout is None
         and request.queue_timeout is None
+        and request.first_output_timeout is None
+        and request.output_timeout is None
         and request.retention is None
         and request.retry is None
         and request.cost is None
@@ -139,6 +158,8 @@ def _changed(options: JobOptions, request: JobRequest) -> JobOptions:
         for name, value in (
             ("timeout_s", _duration("timeout", request.timeout)),
             ("queue_timeout_s", _duration("queue_timeout", request.queue_timeout)),
+            ("first_output_timeout_s", _duration("first_output_timeout", request.first_output_timeout)),
+            ("output_timeout_s", _duration("output_timeout", request.output_timeout)),
             ("retention_s", _duration("retention", request.retention, least_s=0)),
             ("retry", None if request.retry is None else _retry(options.retry, request.retry)),
             ("cost", None if request.cost is None else _within("cost", request.cost, 1e-6, COST_LIMIT)),

@@ -6,29 +6,38 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from ropeway.blobs.handle import File
+from ropeway.client.encoding import checked_key, encode_input
 from ropeway.client.handle import JobHandle
 from ropeway.client.patience import Sleep
 from ropeway.client.transport import Accepted, Order, Transport
 from ropeway.client.wire import JobRequest, RetryRequest
-from ropeway.domain.errors import InputInvalid, InvalidRequest, RopewayError
+from ropeway.domain.errors import InvalidRequest, RopewayError
 from ropeway.domain.retry import Retry, backoff_s
 from ropeway.domain.webhook import Webhook
 from ropeway.domain.worker import TaskCard
 
-__all__ = ["BATCH_JOBS", "Call", "OptionChanges", "Submitter", "TaskLike", "accepted", "call", "encode_input"]
+__all__ = [
+    "BATCH_JOBS",
+    "CacheChanges",
+    "Call",
+    "OptionChanges",
+    "Submitter",
+    "TaskLike",
+    "accepted",
+    "call",
+    "template",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 BATCH_JOBS = 500  # past this a batch grows no faster, and its latency only longer
-
-KEY_LIMIT = 255
 
 _CROWD = Retry(max_attempts=1000, base_s=0.1, cap_s=2.0)  # how a full queue is tried again by submit_many
 
@@ -51,18 +60,31 @@ class TaskLike(Protocol[P, R_co]):
         ...
 
 
+class CacheChanges(TypedDict, total=False):
+    """What a submit wants of the result cache: see `client.wire.CacheRequest`. `ttl`: seconds."""
+
+    mode: Literal["use", "refresh", "off"]
+    ttl: float
+
+
 class OptionChanges(TypedDict, total=False):
     """What `with_options` takes. Durations are seconds; what is left out stays as the task declares it.
 
-    `delay`: not before so long from now. `queue_timeout`: to start. `timeout`: to run. `retention`: kept after success.
+    `delay`: not before so long from now; or `run_at`: not before this instant, an aware datetime or RFC 3339.
+    `queue_timeout`: to start. `timeout`: to run. `first_output_timeout`: to its first output; `output_timeout`:
+    between two of them. `retention`: kept after success.
     `webhook`: whom to tell of the end; a URL alone is told of every kind of end.
+    `cache`: False for a job of its own; True, or `CacheChanges`, for an earlier result or a share in a job under way.
     """
 
     queue: str
     priority: Literal["low", "normal", "high"]
     delay: float
+    run_at: datetime | str
     queue_timeout: float
     timeout: float
+    first_output_timeout: float
+    output_timeout: float
     retention: float
     retry: Retry
     concurrency_key: str
@@ -71,6 +93,7 @@ class OptionChanges(TypedDict, total=False):
     metadata: dict[str, str]
     tags: Sequence[str]
     webhook: Webhook | str
+    cache: bool | CacheChanges
     idempotency_key: str
 
 
@@ -118,7 +141,7 @@ class Submitter:
         self._transport = transport
         self._sleep = sleep
         self._options: OptionChanges = options or {}
-        self._template = _template(self._options)
+        self._template = template(self._options)
         self._key = self._options.get("idempotency_key")
 
     def with_options(self, **changes: Unpack[OptionChanges]) -> Submitter:
@@ -203,18 +226,18 @@ class Submitter:
         return [self._answer(one, answer) for one, answer in zip(calls, answers, strict=True)]
 
     def _order(self, one: Call[Any]) -> Order:
-        template = self._template
-        if template is None:
+        said = self._template
+        if said is None:
             request = JobRequest(one.task, one.input)
         else:
-            request = msgspec.structs.replace(template, task=one.task, input=one.input)
+            request = msgspec.structs.replace(said, task=one.task, input=one.input)
         key = self._key if one.idempotency_key is None else one.idempotency_key
-        return Order(request, one.card, None if key is None else _checked_key(key))
+        return Order(request, one.card, None if key is None else checked_key(key))
 
     def _answer(self, one: Call[R], answer: Accepted | RopewayError) -> JobHandle[R] | RopewayError:
         if isinstance(answer, RopewayError):
             return answer
-        return JobHandle(self._transport, answer.id, one.decode, answer.replayed)
+        return JobHandle(self._transport, answer.id, one.decode, answer.replayed, answer.cached)
 
 
 def accepted(answer: JobHandle[R] | RopewayError) -> JobHandle[R]:
@@ -224,45 +247,21 @@ def accepted(answer: JobHandle[R] | RopewayError) -> JobHandle[R]:
     return answer
 
 
-def encode_input(value: Any) -> bytes:
-    """JSON of plain values, dataclasses, msgspec and pydantic models. Raises InputInvalid for what JSON cannot say."""
-    try:
-        return msgspec.json.encode(value, enc_hook=_encode_model)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InputInvalid(f"the input cannot be written as JSON: {error}") from error
-
-
-def _encode_model(value: Any) -> Any:
-    if isinstance(value, File):
-        return value.as_json()
-    dump = getattr(value, "model_dump", None)
-    if dump is None:
-        raise TypeError(f"{type(value).__name__} has no JSON form")
-    return dump(mode="json")
-
-
-def _template(options: OptionChanges) -> JobRequest | None:
+def template(options: OptionChanges) -> JobRequest | None:
     """A request that says these options and no task yet; None when they say nothing."""
     fields: dict[str, Any] = {name: value for name, value in options.items() if name != "idempotency_key"}
     if not fields:
         return None
     if isinstance(retry := fields.get("retry"), Retry):
         fields["retry"] = RetryRequest(**msgspec.structs.asdict(retry))
+    if isinstance(run_at := fields.get("run_at"), datetime):
+        fields["run_at"] = run_at.isoformat()
     if isinstance(url := fields.get("webhook"), str):
         fields["webhook"] = Webhook(url)
     try:
         return msgspec.convert({"task": "", **fields}, JobRequest)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"options: {error}") from error
-
-
-def _checked_key(key: str) -> str:
-    """A key that may stand in a header too, so that it means the same by every way."""
-    if not (1 <= len(key) <= KEY_LIMIT and key.isascii() and key.isprintable() and key == key.strip()):
-        raise InvalidRequest(
-            f"an idempotency key has 1 to {KEY_LIMIT} visible ASCII characters", param="idempotency_key"
-        )
-    return key
 
 
 def _refused_for_now(answer: Accepted | RopewayError) -> bool:

@@ -18,9 +18,11 @@ from ropeway.client.file_box import UploadOptions
 from ropeway.client.files import Content
 from ropeway.client.fleet import QueueBody, TaskBody
 from ropeway.client.handle import JobHandle
+from ropeway.client.limits import SyncLimits
 from ropeway.client.submitter import BATCH_JOBS, Call, OptionChanges, Submitter, TaskLike, accepted, call
 from ropeway.client.sync_files import SyncFiles
 from ropeway.client.sync_keys import SyncKeys
+from ropeway.client.sync_schedules import SyncSchedules
 from ropeway.client.thread import LoopThread
 from ropeway.client.usage import UsageList
 from ropeway.client.wire import EventBody, JobBody
@@ -55,6 +57,10 @@ class SyncJobHandle(Generic[R]):
     def replayed(self) -> bool:
         return self._handle.replayed
 
+    @property
+    def cached(self) -> bool:
+        return self._handle.cached
+
     def get(self) -> JobBody:
         """As `JobHandle.get`."""
         return self._thread.run(self._handle.get())
@@ -67,9 +73,13 @@ class SyncJobHandle(Generic[R]):
         """As `JobHandle.events`."""
         return _pulled(self._thread, self._handle.events(after))
 
-    def cancel(self, reason: str | None = None) -> JobBody:
+    def send(self, data: Any, *, key: str | None = None) -> JobBody:
+        """As `JobHandle.send`."""
+        return self._thread.run(self._handle.send(data, key=key))
+
+    def cancel(self, reason: str | None = None, *, for_all: bool = False) -> JobBody:
         """As `JobHandle.cancel`."""
-        return self._thread.run(self._handle.cancel(reason))
+        return self._thread.run(self._handle.cancel(reason, for_all=for_all))
 
     def retry(self) -> SyncJobHandle[R]:
         """As `JobHandle.retry`."""
@@ -152,9 +162,19 @@ class SyncClient(SyncSubmitter):
         self.close()
 
     @property
+    def limits(self) -> SyncLimits:
+        """As `Client.limits`."""
+        return SyncLimits(self._thread, self._client.limits)
+
+    @property
     def keys(self) -> SyncKeys:
         """As `Client.keys`."""
         return SyncKeys(self._thread, self._client.keys)
+
+    @property
+    def schedules(self) -> SyncSchedules:
+        """As `Client.schedules`."""
+        return SyncSchedules(self._thread, self._client.schedules)
 
     @property
     def files(self) -> SyncFiles:
@@ -187,9 +207,13 @@ class SyncClient(SyncSubmitter):
         """As `Client.events`."""
         return _pulled(self._thread, self._client.events(job_id, after))
 
-    def cancel(self, job_id: str, reason: str | None = None) -> JobBody:
+    def send(self, job_id: str, data: Any, *, key: str | None = None) -> JobBody:
+        """As `Client.send`."""
+        return self._thread.run(self._client.send(job_id, data, key=key))
+
+    def cancel(self, job_id: str, reason: str | None = None, *, for_all: bool = False) -> JobBody:
         """As `Client.cancel`."""
-        return self._thread.run(self._client.cancel(job_id, reason))
+        return self._thread.run(self._client.cancel(job_id, reason, for_all=for_all))
 
     def retry(self, job_id: str) -> SyncJobHandle[Any]:
         """As `Client.retry`."""
@@ -232,6 +256,10 @@ class SyncClient(SyncSubmitter):
     def usage(self, since: date | None = None, until: date | None = None) -> UsageList:
         """As `Client.usage`."""
         return self._thread.run(self._client.usage(since, until))
+
+    def set_queue(self, queue: str, **changes: Any) -> QueueBody:
+        """As `Client.set_queue`."""
+        return self._thread.run(self._client.set_queue(queue, **changes))
 
     def pause(self, queue: str) -> QueueBody:
         """As `Client.pause`."""

@@ -28,11 +28,17 @@ class SyncFiles:
         content_type: str | None = None,
         purpose: str = DEFAULT_PURPOSE,
         expires_in: float | None = None,
+        idempotency_key: str | None = None,
     ) -> File:
         """As `FileBox.upload`."""
         return self._thread.run(
             self._box.upload(
-                content, filename=filename, content_type=content_type, purpose=purpose, expires_in=expires_in
+                content,
+                filename=filename,
+                content_type=content_type,
+                purpose=purpose,
+                expires_in=expires_in,
+                idempotency_key=idempotency_key,
             )
         )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ropeway.client.keys import KeyAdmin, KeyBody, KeyLimits, NewKeyBody, TenantBody
+from ropeway.client.signing import SecretBody
 from ropeway.client.thread import LoopThread
 from ropeway.domain.caller import Scope
+from ropeway.engines.secrets import OVERLAP_S
 
 __all__ = ["SyncKeys"]
 
@@ -49,3 +51,11 @@ class SyncKeys:
     def set_limits(self, tenant: str, limits: KeyLimits) -> TenantBody:
         """As `KeyAdmin.set_limits`."""
         return self._thread.run(self._keys.set_limits(tenant, limits))
+
+    def webhook_secrets(self, tenant: str) -> list[SecretBody]:
+        """As `KeyAdmin.webhook_secrets`."""
+        return self._thread.run(self._keys.webhook_secrets(tenant))
+
+    def rotate_webhook_secret(self, tenant: str, overlap: float = OVERLAP_S) -> SecretBody:
+        """As `KeyAdmin.rotate_webhook_secret`."""
+        return self._thread.run(self._keys.rotate_webhook_secret(tenant, overlap))

@@ -13,8 +13,10 @@ import msgspec
 
 from ropeway.client.deliveries import DeliveryBody
 from ropeway.client.files import FileDesk
-from ropeway.client.fleet import QueueBody, TaskBody
+from ropeway.client.fleet import PolicyRequest, QueueBody, TaskBody
 from ropeway.client.keys import KeyAdmin
+from ropeway.client.limits import LimitAdmin
+from ropeway.client.schedules import ScheduleDesk
 from ropeway.client.usage import UsageList
 from ropeway.client.wire import EventBody, JobBody, JobList, JobRequest
 from ropeway.domain.errors import JobError, RopewayError
@@ -33,10 +35,11 @@ class Order(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A job is stored under this id. `replayed`: an idempotency key gave an earlier job back."""
+    """A job is stored under this id. `replayed`: an idempotency key gave an earlier job back; `cached`: the content."""
 
     id: str
     replayed: bool = False
+    cached: bool = False
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -47,6 +50,7 @@ class Ending(msgspec.Struct, frozen=True):
     output: msgspec.Raw = msgspec.Raw(b"null")
     error: JobError | None = None
     cancel_reason: str | None = None
+    cached: bool = False
 
 
 class JobFilter(msgspec.Struct, frozen=True):
@@ -62,6 +66,11 @@ class Transport(Protocol):
     """Jobs from afar. A job that is not there, or another tenant's, raises JobNotFound."""
 
     @property
+    def limits(self) -> LimitAdmin:
+        """The limits that all workers share, for who may set them."""
+        ...
+
+    @property
     def keys(self) -> KeyAdmin:
         """The keys, for who may change them."""
         ...
@@ -69,6 +78,11 @@ class Transport(Protocol):
     @property
     def files(self) -> FileDesk:
         """The files of whom this is."""
+        ...
+
+    @property
+    def schedules(self) -> ScheduleDesk:
+        """The schedules of whom this is."""
         ...
 
     async def open(self) -> None: ...
@@ -89,12 +103,21 @@ class Transport(Protocol):
         """The log strictly after an event id, live, through reconnects, up to and with the terminal event."""
         ...
 
-    async def cancel(self, job_id: str, reason: str | None) -> JobBody: ...
+    async def send(self, job_id: str, data: bytes, key: str | None) -> JobBody:
+        """Send JSON up to the running task; the job as it stands. Raises as `JobHandle.send` does."""
+        ...
+
+    async def cancel(self, job_id: str, reason: str | None, for_all: bool = False) -> JobBody:
+        """Ask for the end. A job that others share goes on for them, unless this is `for_all`."""
+        ...
 
     async def retry(self, job_id: str) -> Accepted: ...
 
     async def delete(self, job_id: str, force: bool) -> None:
-        """Purge a job. Raises JobLive when it runs or waits, unless `force`, which cancels it first and waits."""
+        """Purge a job. Raises JobLive when it runs or waits, unless `force`, which cancels it first and waits.
+
+        A job that others share stays theirs: JobLive.
+        """
         ...
 
     async def find(self, wanted: JobFilter, limit: int, cursor: str | None) -> JobList: ...
@@ -102,6 +125,10 @@ class Transport(Protocol):
     async def tasks(self) -> list[TaskBody]: ...
 
     async def queues(self) -> list[QueueBody]: ...
+
+    async def set_queue(self, queue: str, policy: PolicyRequest) -> QueueBody:
+        """Change a queue's policy, making one that is not there yet."""
+        ...
 
     async def deliveries(self, job_id: str) -> list[DeliveryBody]:
         """How the job's end was told to its webhook, also when the job itself has gone."""

@@ -14,10 +14,13 @@ from ropeway.domain.event import Event
 from ropeway.domain.instants import timestamp
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
+from ropeway.domain.output import shown_data
 from ropeway.domain.rank import Priority
-from ropeway.domain.webhook import Webhook
+from ropeway.domain.targets import masked
+from ropeway.domain.webhook import WEBHOOK_EVENTS, Webhook, WebhookEvent
 
 __all__ = [
+    "CacheRequest",
     "EventBody",
     "JobBody",
     "JobLinks",
@@ -25,6 +28,7 @@ __all__ = [
     "JobRequest",
     "RetryRequest",
     "Timings",
+    "WebhookBody",
     "event_body",
     "job_body",
     "request_json",
@@ -44,16 +48,34 @@ class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schedule_s: tuple[float, ...] | None = None
 
 
+class CacheRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a submit wants of the result cache.
+
+    `use`: an earlier result, or a share in the job that is under way. `refresh`: a new job, for those who come after it
+    too. `off`: a job of its own. `ttl`: a result of at most this age, in seconds.
+    """
+
+    mode: Literal["use", "refresh", "off"] = "use"
+    ttl: float | None = None
+
+
 class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A submit. What is None, or left out, is as the task declares it. Durations are seconds."""
+    """A submit. What is None, or left out, is as the task declares it. Durations are seconds.
+
+    `run_at`: not before this instant, instead of `delay`: RFC 3339, or a time with a zone behind it (RFC 9557).
+    `cache`: False for a job of its own; True, or what is wanted, also where the task declares no cache.
+    """
 
     task: str
     input: msgspec.Raw = msgspec.Raw(b"{}")
     queue: str | None = None
     priority: PriorityName | None = None
     delay: float = 0
+    run_at: str | None = None
     queue_timeout: float | None = None
     timeout: float | None = None
+    first_output_timeout: float | None = None
+    output_timeout: float | None = None
     retention: float | None = None
     retry: RetryRequest | None = None
     concurrency_key: str | None = None
@@ -62,6 +84,7 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
     webhook: Webhook | None = None
+    cache: bool | CacheRequest | None = None
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -79,8 +102,20 @@ class JobLinks(msgspec.Struct, frozen=True):
     cancel: str
 
 
+class WebhookBody(msgspec.Struct, frozen=True):
+    """Whom the job's end is told. `url` without its path, in which a secret may be; the deliveries have it whole."""
+
+    url: str
+    events: tuple[WebhookEvent, ...] = WEBHOOK_EVENTS
+
+
 class JobBody(msgspec.Struct, frozen=True):
-    """A job as the world sees it."""
+    """A job as the world sees it.
+
+    `waiting_for` is the key of the limit that a queued job waits for; its position is then among those that do.
+    `cached` stands in the answer to a submit that another's job serves; `joined` is how many submits share the job
+    beside its first.
+    """
 
     id: str
     task: str
@@ -98,6 +133,7 @@ class JobBody(msgspec.Struct, frozen=True):
     cancel_requested_at: str | None = None
     cancel_reason: str | None = None
     queue_position: int | None = None
+    waiting_for: str | None = None
     eta: float | None = None
     progress: Any = None
     input: Any = None
@@ -105,6 +141,7 @@ class JobBody(msgspec.Struct, frozen=True):
     error: JobError | None = None
     usage: Any = None
     cached: bool = False
+    joined: int = 0
     durability: str | None = None
     timings: Timings = Timings()
     worker: str | None = None
@@ -112,6 +149,7 @@ class JobBody(msgspec.Struct, frozen=True):
     retry_of: str | None = None
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
+    webhook: WebhookBody | None = None
     links: JobLinks | None = None
 
 
@@ -153,6 +191,7 @@ def job_body(
     base: str = "",
     with_input: bool = True,
     with_output: bool = True,
+    cached: bool = False,
 ) -> JobBody:
     """The public form of a job. `base` is where the gateway is mounted; links start with it.
 
@@ -175,12 +214,15 @@ def job_body(
         cancel_requested_at=_time(job.cancel_requested_at_ms),
         cancel_reason=job.cancel_reason,
         queue_position=position,
+        waiting_for=job.parked,
         eta=eta_s,
         progress=_raw(job.progress),
         input=_raw(job.input) if with_input else msgspec.UNSET,
         output=_raw(job.output) if with_output else msgspec.UNSET,
         error=None if job.error is None else msgspec.json.decode(job.error, type=JobError),
         usage=_raw(job.usage),
+        cached=cached,
+        joined=job.joined,
         durability=durability,
         timings=_timings(job),
         worker=job.worker,
@@ -188,13 +230,14 @@ def job_body(
         retry_of=job.retry_of,
         metadata=job.options.metadata,
         tags=job.options.tags,
+        webhook=_webhook(job.options.webhook),
         links=JobLinks(path, f"{path}/events", f"{path}/result", f"{path}/cancel"),
     )
 
 
 def event_body(event: Event, job: JobBody | None = None) -> EventBody:
     """The public form of an event; a terminal one carries the final job, when given."""
-    data: Any = msgspec.Raw(event.data.encode()) if job is None else job
+    data: Any = msgspec.Raw(shown_data(event).encode()) if job is None else job
     return EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, timestamp(event.at_ms), data)
 
 
@@ -216,6 +259,10 @@ def _timings(job: Job) -> Timings:
         run=seconds(job.started_at_ms, job.finished_at_ms),
         first_output=seconds(job.started_at_ms, job.first_output_at_ms),
     )
+
+
+def _webhook(webhook: Webhook | None) -> WebhookBody | None:
+    return None if webhook is None else WebhookBody(masked(webhook.url), webhook.events)
 
 
 def _time(at_ms: int | None) -> str | None:

@@ -13,12 +13,16 @@ __all__ = ["EVERYTHING", "Caller", "Limits", "Scope"]
 
 
 class Scope(StrEnum):
-    """What a key may be allowed to do. `admin` is for keys, tenants and queues; it includes no other."""
+    """What a key may be allowed to do. `admin` is for keys, tenants and queues; it includes no other.
+
+    `schedules` is apart from `write`: what it sets goes on when the key is revoked.
+    """
 
     write = "jobs:write"
     read = "jobs:read"
     cancel = "jobs:cancel"
     files = "files"
+    schedules = "schedules"
     admin = "admin"
     metrics = "metrics"
 

@@ -10,18 +10,38 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ropeway.domain.cache import SHARERS_KEPT
 from ropeway.domain.delivery import delivery_of
 from ropeway.domain.errors import JobError, LeaseLost
 from ropeway.domain.event import Cursor, Event
 from ropeway.domain.job import Job, NewJob, expiry_ms
 from ropeway.domain.lease import Lease, Outcome, next_epoch
 from ropeway.domain.lifecycle import State, may_become
+from ropeway.domain.limit import TOKENS, tokens_in
 from ropeway.domain.log import opening_events, retrying_event
 
-__all__ = ["ENDS", "Change", "asked_to_stop", "committed", "overdue", "promoted", "repeated", "worker_lost"]
+__all__ = [
+    "ENDS",
+    "Change",
+    "asked_to_stop",
+    "called",
+    "committed",
+    "ends_unheard",
+    "overdue",
+    "parked",
+    "promoted",
+    "repeated",
+    "shared",
+    "stopped",
+    "with_output",
+    "worker_lost",
+]
 
 ENDS = {"succeeded": State.succeeded, "failed": State.failed, "cancelled": State.cancelled}
 """The outcomes that end a job, and the state that each ends it in."""
+
+_AGAIN = {"retry": "retry", "release": "released", "snooze": "snoozed"}
+"""The outcomes that do not, and the reason that the log gives."""
 
 _WORKER_LOST = JobError("worker_lost", "the worker that ran this job was lost")
 
@@ -33,12 +53,14 @@ class Change(NamedTuple):
 
     `delivery` is to be stored in the same step, unless its id is known, and no limit of its queue counts: the job that
     tells of this one's end. `used` is what the attempt told as it ended (JSON), to be added to its tenant's account.
+    `owed` is how much more than its cost the job turned out to take (less: below 0): its tenant's tag moves by that.
     """
 
     job: Job
     events: tuple[Event, ...] = ()
     delivery: NewJob | None = None
     used: str | None = None
+    owed: float = 0.0
 
 
 def promoted(job: Job) -> Change:
@@ -60,9 +82,43 @@ def asked_to_stop(job: Job, reason: str | None, now_ms: int) -> Change:
     return Change(msgspec.structs.replace(asked, version=job.version + 1))
 
 
+def shared(job: Job, by: str) -> Change | None:
+    """One more submit, whose id `by` is, is answered with a live job. None: it was before, and is sent again."""
+    known = (job.sharers or "").split()
+    return None if by in known else _shared(job, +1, [*known, by])
+
+
+def stopped(job: Job, reason: str | None, now_ms: int, word: str | None = None, for_all: bool = False) -> Change | None:
+    """A caller wants a job no more: it goes on while others share it, unless this is `for_all`. None: nothing changes.
+
+    `word` is the caller's for this cancel: one that is sent again under it counts once.
+    """
+    if job.state.terminal or job.cancel_requested_at_ms is not None:
+        return None
+    known = (job.sharers or "").split()
+    if word is not None and word in known:
+        return None
+    if not job.joined or for_all:
+        return asked_to_stop(job, reason, now_ms)
+    return _shared(job, -1, known if word is None else [*known, word])
+
+
+def _shared(job: Job, step: int, known: list[str]) -> Change:
+    sharers = " ".join(known[-SHARERS_KEPT:]) or None
+    return Change(msgspec.structs.replace(job, joined=job.joined + step, sharers=sharers, version=job.version + 1))
+
+
 def committed(job: Job, outcome: Outcome, now_ms: int) -> Change:
     """The holder of a running job's lease says what its attempt came to."""
-    return _came_to(job, outcome, now_ms)._replace(used=outcome.usage)
+    return _came_to(job, outcome, now_ms)._replace(used=outcome.usage, owed=_owed(job, outcome.usage))
+
+
+def _owed(job: Job, usage: str | None) -> float:
+    """What its tenant has not paid for: the cost was paid once, at submit."""
+    took = tokens_in(usage) if job.options.cost_measure == TOKENS else None
+    if took is None:
+        return 0.0
+    return took - job.options.cost if job.runs == 1 else took
 
 
 def _came_to(job: Job, outcome: Outcome, now_ms: int) -> Change:
@@ -75,17 +131,43 @@ def _came_to(job: Job, outcome: Outcome, now_ms: int) -> Change:
         return _finished(job, ENDS[outcome.kind], now_ms, **kept)
     if outcome.kind == "retry" and job.attempts_spent:
         return _finished(job, State.failed, now_ms, **kept)
-    released = outcome.kind == "release"
+    if outcome.kind == "crashed":
+        return _crashed(job, now_ms, kept, outcome.delay_ms)
+    if outcome.kind == "snooze" and job.given_back >= job.options.max_snoozes:
+        return _finished(job, State.failed, now_ms, **{**kept, "error": _json(_too_often(job))})
+    if outcome.detail is not None:
+        job = msgspec.structs.replace(job, progress=_waits_for(job, outcome.detail))
     return _again(
         job,
-        "released" if released else "retry",
+        _AGAIN[outcome.kind],
         now_ms,
         Cursor(job.epoch, job.seq),
         outcome.error,
         outcome.delay_ms,
-        attempt=job.attempt - 1 if released else job.attempt,
+        outcome.detail,
+        attempt=job.attempt if outcome.kind == "retry" else job.attempt - 1,
         last_outcome=outcome.kind,
     )
+
+
+def _too_often(job: Job) -> JobError:
+    message = f"snoozed more often than it may (max_snoozes: {job.options.max_snoozes})"
+    return JobError("snoozed_too_often", message, attempt=job.attempt)
+
+
+def _waits_for(job: Job, detail: str) -> str:
+    """The progress of a job that snoozes: as far as it was, and what it waits for."""
+    told = None if job.progress is None else msgspec.json.decode(job.progress)
+    return _json({**(told if isinstance(told, dict) else {}), "message": detail})
+
+
+def _crashed(job: Job, now_ms: int, kept: dict[str, Any], delay_ms: int) -> Change:
+    """The attempt took its own process with it, and its worker lives to tell: a crash is spent, as by a lost worker."""
+    crashes = job.crashes + 1
+    if crashes >= job.options.max_crashes:
+        return _finished(job, State.failed, now_ms, crashes=crashes, **kept)
+    cursor = Cursor(job.epoch, job.seq)
+    return _again(job, "crashed", now_ms, cursor, kept["error"], delay_ms, crashes=crashes, last_outcome="crashed")
 
 
 def repeated(job: Job | None, lease: Lease, outcome: Outcome) -> State | LeaseLost:
@@ -117,12 +199,31 @@ def _lost_for_good(
     return Change(ended.job, tuple(opening_events(job)), ended.delivery)
 
 
+def ends_unheard(change: Change) -> bool:
+    """Whether this ends a job that has run, and no attempt said what it made: then only the log tells."""
+    job = change.job
+    return job.state.terminal and job.output is None and job.runs > 0
+
+
+def with_output(change: Change, output: str | None) -> Change:
+    """The same end with this output (JSON), as far as the log had it."""
+    job = msgspec.structs.replace(change.job, output=output)
+    return change._replace(job=job, delivery=delivery_of(job))
+
+
 def _again(
-    job: Job, reason: str, now_ms: int, cursor: Cursor, error: str | None, delay_ms: int = 0, **changes: Any
+    job: Job,
+    reason: str,
+    now_ms: int,
+    cursor: Cursor,
+    error: str | None,
+    delay_ms: int = 0,
+    detail: str | None = None,
+    **changes: Any,
 ) -> Change:
     """End an attempt and not the job: its opening events are stored, then why it is to run again, and when."""
     run_at_ms = now_ms + delay_ms if delay_ms > 0 else None
-    events = (*opening_events(job), retrying_event(job, cursor, now_ms, reason, run_at_ms, error))
+    events = (*opening_events(job), retrying_event(job, cursor, now_ms, reason, run_at_ms, error, detail))
     again = _moved(
         job,
         State.queued if run_at_ms is None else State.scheduled,
@@ -152,7 +253,17 @@ def _finished(job: Job, new: State, now_ms: int, **changes: Any) -> Change:
 def _moved(job: Job, new: State, **changes: Any) -> Job:
     if not may_become(job.state, new):
         raise AssertionError(f"no arrow from {job.state} to {new} ({job.id})")
-    return msgspec.structs.replace(job, state=new, version=job.version + 1, **changes)
+    return msgspec.structs.replace(job, state=new, version=job.version + 1, parked=None, **changes)
+
+
+def parked(job: Job, key: str) -> Change:
+    """A queued job does not fit a limit: it waits under the limit's key, out of its line."""
+    return Change(msgspec.structs.replace(job, parked=key, version=job.version + 1))
+
+
+def called(job: Job) -> Change:
+    """A parked job may try again: back into its line, at its old place."""
+    return Change(msgspec.structs.replace(job, parked=None, version=job.version + 1))
 
 
 def _json(value: object) -> str:

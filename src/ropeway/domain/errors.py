@@ -23,6 +23,7 @@
     ├── JobFailed JobCancelled      what `result()` raises for a job that ended so
     └── TaskFault                   raised by user code to steer what happens next
         ├── Fail                    do not retry
+        │   └── StepInvalid         a step's name or result cannot be kept
         └── RetryAfter              retry, not before so many seconds
 
 A class's docstring is the message for humans, `code` is for machines, `retryable` tells a client whether the same
@@ -61,6 +62,7 @@ __all__ = [
     "RateLimited",
     "RetryAfter",
     "RopewayError",
+    "StepInvalid",
     "TaskFault",
     "TaskNotFound",
     "TooManyInputs",
@@ -80,8 +82,11 @@ class Fault(msgspec.Struct, frozen=True):
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why an attempt, or a job, failed: the recorded form.
 
-    `code` is one of task_error, timeout, queue_timeout, worker_lost, out_of_memory, provider_error,
-    provider_rate_limited, cancelled, input_invalid, task_not_found, output_invalid.
+    `code` is one of task_error, timeout, queue_timeout, first_output_timeout, output_timeout, worker_lost,
+    out_of_memory, provider_error, provider_rate_limited, cancelled, input_invalid, task_not_found, output_invalid,
+    step_invalid, snoozed_too_often, process_crashed, needs_unmet.
+
+    `signal` by name, or else `exit_code`, tells how the process of an isolated task died.
     """
 
     code: str
@@ -90,6 +95,8 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     type: str | None = None
     traceback: str | None = None
+    signal: str | None = None
+    exit_code: int | None = None
 
 
 class RopewayError(Exception):
@@ -302,6 +309,13 @@ class TaskFault(RopewayError):
 
 class Fail(TaskFault):
     """The task failed for good: it is not tried again."""
+
+
+class StepInvalid(Fail):
+    """A step's name or result cannot be kept: it is not tried again, for it would come to the same."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, code="step_invalid")
 
 
 class RetryAfter(TaskFault):

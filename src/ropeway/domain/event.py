@@ -19,6 +19,7 @@ __all__ = [
     "LOG",
     "OUTPUT_DELTA",
     "OUTPUT_RESET",
+    "OUTPUT_RESUMED",
     "PROGRESS",
     "QUEUED",
     "QUEUED_AT",
@@ -26,6 +27,7 @@ __all__ = [
     "SNAPSHOT",
     "START",
     "STARTED",
+    "STEP_COMPLETED",
     "SUCCEEDED",
     "TERMINAL_TYPES",
     "USAGE",
@@ -44,6 +46,8 @@ PROGRESS = "progress"
 LOG = "log"
 OUTPUT_DELTA = "output.delta"
 OUTPUT_RESET = "output.reset"
+OUTPUT_RESUMED = "output.resumed"
+STEP_COMPLETED = "step.completed"
 ARTIFACT = "artifact"
 USAGE = "usage"
 SNAPSHOT = "snapshot"

@@ -7,6 +7,7 @@ import msgspec
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.event import Cursor
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import Limit
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
 from ropeway.domain.webhook import Webhook
@@ -15,6 +16,7 @@ __all__ = [
     "CLAIM_MS",
     "DEFAULT_OPTIONS",
     "DEFAULT_TENANT",
+    "CacheKey",
     "Job",
     "JobOptions",
     "JobQuery",
@@ -53,11 +55,17 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         timeout_s: seconds an attempt may run. None: as long as it takes.
         queue_timeout_s: seconds to wait for the first start, else the job fails with `queue_timeout`.
+        first_output_timeout_s: seconds from an attempt's start to its first output. None: as long as it takes.
+        output_timeout_s: seconds that may pass between two outputs, and from the last one to the end.
         retention_s: seconds a job is kept after it succeeded or was cancelled. None: for ever.
         failed_retention_s: the same after it failed; for ever by default, since a dead letter is somebody's work.
         max_crashes: attempts that may end by the death of their worker; apart from the retries.
+        max_snoozes: how often an attempt may be given back by a snooze; those given back at a drain count with them.
+        resumable: an attempt goes on from the output of those before it, which readers keep.
         cost: what the job weighs in fair sharing between tenants.
-        concurrency_key: the key under which running jobs are counted together.
+        cost_measure: `tokens`: the cost is an estimate in tokens, put right when the job's usage tells of more or less.
+        limits: what it runs under, shared by all workers (domain/limit.py).
+        concurrency_key: what `{concurrency_key}` in the keys of its task's limits stands for.
         metadata: the caller's own pairs, returned as given. tags: to find jobs by.
         webhook: whom to tell of its end.
     """
@@ -69,15 +77,32 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: Retry = Retry()
     max_crashes: int = 3
     cost: float = 1.0
+    cost_measure: str | None = None
     concurrency_key: str | None = None
     on_disconnect: str = "continue"
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
     traceparent: str | None = None
     webhook: Webhook | None = None
+    limits: tuple[Limit, ...] = ()
+    first_output_timeout_s: float | None = None
+    output_timeout_s: float | None = None
+    max_snoozes: int = 1000
+    resumable: bool = False
 
 
 DEFAULT_OPTIONS = JobOptions()
+
+
+class CacheKey(msgspec.Struct, frozen=True, gc=False):
+    """The content of a submit that another may have asked before (see `domain.cache`), as 32 hex digits.
+
+    `ttl_ms`: a result is good enough until so long after its job's end. `fresh`: none is; the new job takes the key.
+    """
+
+    key: str
+    ttl_ms: int
+    fresh: bool = False
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +110,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
 
     `idempotency_key` with `fingerprint` (of the canonical body) claims the key in the same step as the submit.
     `max_own`: how many jobs of this tenant may wait in the queue, where the queue's own policy does not say less.
+    `cache`: it may be answered with an earlier job of the same key, and takes the key otherwise; then `id` is made by
+    `domain.cache.keyed_id`. An idempotency key is looked at first.
     """
 
     id: str
@@ -99,6 +126,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     fingerprint: str = ""
     retry_of: str | None = None
     max_own: int | None = None
+    cache: CacheKey | None = None
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
@@ -109,7 +137,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     given back at a drain too; `crashes` those that ended by the death of their worker. `version` rises with every
     write. The next event gets the id `<epoch>-<seq>`. `started_epoch` is the epoch whose opening events are derived
     from this row when read; 0 when they are stored already, or there are none. `token` and `last_outcome` stay after a
-    commit, so that the holder's repeat of it is known.
+    commit, so that the holder's repeat of it is known. `parked` is the key of the limit that a queued job waits for,
+    out of its line. `joined` is how many submits share it beside the first; `sharers` under which ids and words the
+    last of them came and went.
     """
 
     id: str
@@ -146,11 +176,19 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
     usage: str | None = None
     retry_of: str | None = None
+    parked: str | None = None
+    joined: int = 0
+    sharers: str | None = None
 
     @property
     def attempts_spent(self) -> bool:
         """Whether no attempt is left after the current one fails. Crashes have a budget of their own."""
         return self.attempt - self.crashes >= self.options.retry.max_attempts
+
+    @property
+    def given_back(self) -> int:
+        """How many attempts were given back, by a snooze or at a drain: leases that cost no attempt."""
+        return self.runs - self.attempt
 
     @property
     def last_cursor(self) -> Cursor:
@@ -161,13 +199,14 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The answer to one accepted submit.
 
-    `replayed` is True when an idempotency key gave an earlier job back. `depth` is how many jobs wait in its queue,
-    this one included.
+    `replayed` is True when an idempotency key gave an earlier job back, `cached` when the same content did. `depth` is
+    how many jobs wait in its queue, this one included.
     """
 
     job: Job
     replayed: bool = False
     depth: int = 0
+    cached: bool = False
 
 
 class JobQuery(msgspec.Struct, frozen=True):

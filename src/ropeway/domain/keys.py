@@ -105,7 +105,7 @@ def is_secret_of(record: KeyRecord | None, secret: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """The text with the secrets of keys and the whole of passes (serving/passes.py) left out; the ids of keys stay."""
+    """The text without the secrets of keys and the whole of passes (serving/keys/passes.py); the ids of keys stay."""
     return _FOUND.sub(rf"\1{MASK}", text)
 
 

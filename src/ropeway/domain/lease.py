@@ -101,10 +101,12 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         kind: `succeeded`, `failed` (for good), `cancelled`, `retry` (after `delay_ms`), `release` (at drain: back to
-            its place, the attempt given back).
+            its place, the attempt given back), `snooze` (again after `delay_ms`, the attempt given back),
+            `crashed` (its process died: again after `delay_ms`, or failed at the job's `max_crashes`).
         output: JSON text, kept on failure and cancel too (what had been produced).
-        error: JSON text of a JobError, for `failed` and `retry`.
+        error: JSON text of a JobError, for `failed`, `retry` and `crashed`.
         usage: JSON text.
+        detail: what a snooze waits for, for people.
     """
 
     kind: str
@@ -112,6 +114,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
     usage: str | None = None
     delay_ms: int = 0
+    detail: str | None = None
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):

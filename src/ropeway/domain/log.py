@@ -15,6 +15,7 @@ from ropeway.domain.event import (
     CANCELLED,
     FAILED,
     OUTPUT_RESET,
+    OUTPUT_RESUMED,
     QUEUED,
     QUEUED_AT,
     RETRYING,
@@ -60,7 +61,7 @@ class EventPage(msgspec.Struct, frozen=True, gc=False):
 
 
 def opening_count(runs: int) -> int:
-    """How many events lease number `runs` writes: `job.started`, and from the second on an `output.reset`."""
+    """How many events lease number `runs` writes: `job.started`, and from the second on what becomes of the output."""
     return 1 if runs == 1 else 2
 
 
@@ -75,7 +76,12 @@ def opening_events(job: Job) -> list[Event]:
 
     events = [event(0, STARTED, {"attempt": job.attempt, "worker": job.worker})]
     if job.runs > 1:
-        events.append(event(1, OUTPUT_RESET, {"reason": "a new attempt begins; discard what came before"}))
+        if job.options.resumable:
+            events.append(
+                event(1, OUTPUT_RESUMED, {"reason": "a new attempt begins; it goes on from what came before"})
+            )
+        else:
+            events.append(event(1, OUTPUT_RESET, {"reason": "a new attempt begins; discard what came before"}))
     return events
 
 
@@ -97,12 +103,23 @@ def terminal_event(job: Job) -> Event:
 
 
 def retrying_event(
-    job: Job, cursor: Cursor, at_ms: int, reason: str, run_at_ms: int | None, error: str | None
+    job: Job,
+    cursor: Cursor,
+    at_ms: int,
+    reason: str,
+    run_at_ms: int | None,
+    error: str | None,
+    detail: str | None = None,
 ) -> Event:
-    """The event that ends an attempt and not the job. `reason`: retry, released or worker_lost."""
+    """The event that ends an attempt and not the job.
+
+    `reason`: retry, released, snoozed, crashed or worker_lost; `detail` says of a snooze what it waits for.
+    """
     data: dict[str, object] = {"reason": reason, "attempt": job.attempt, "run_at_ms": run_at_ms}
     if error is not None:
         data["error"] = msgspec.Raw(error.encode())
+    if detail is not None:
+        data["detail"] = detail
     return Event(cursor, RETRYING, job.id, job.attempt, at_ms, _json(data))
 
 

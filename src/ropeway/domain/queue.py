@@ -18,6 +18,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
         max_depth_per_tenant: waiting jobs of one tenant; the next is `too_many_queued`. None: no limit.
         weights: a tenant's share against the others' (1 unless named here).
         paused: a paused queue accepts jobs and leases none.
+        max_running: jobs of it that run at once, on all workers. None: as many as the workers take.
     """
 
     queue: str
@@ -25,10 +26,13 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     max_depth_per_tenant: int | None = None
     weights: dict[str, float] = {}
     paused: bool = False
+    max_running: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_depth < 1 or (self.max_depth_per_tenant is not None and self.max_depth_per_tenant < 1):
             raise ValueError("depth limits must be at least 1")
+        if self.max_running is not None and self.max_running < 1:
+            raise ValueError("max_running must be at least 1: pause a queue that is to lease nothing")
         if any(not 0 < weight < 1e6 for weight in self.weights.values()):
             raise ValueError("a weight must be above 0 and below 1000000")
 
@@ -41,12 +45,13 @@ class QueueChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_depth_per_tenant: int | msgspec.UnsetType | None = msgspec.UNSET
     weights: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
     paused: bool | msgspec.UnsetType = msgspec.UNSET
+    max_running: int | msgspec.UnsetType | None = msgspec.UNSET
 
     def applied_to(self, policy: QueuePolicy) -> QueuePolicy:
         """The policy after this change. Raises ValueError for limits out of range."""
         changes = {
             name: value
-            for name in ("max_depth", "max_depth_per_tenant", "weights", "paused")
+            for name in ("max_depth", "max_depth_per_tenant", "weights", "paused", "max_running")
             if (value := getattr(self, name)) is not msgspec.UNSET
         }
         return msgspec.structs.replace(policy, **changes)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ropeway.domain.errors import InvalidRequest
 
-__all__ = ["NOTHING_ALLOWED", "AllowList", "Target", "is_public", "parse_url", "target_of"]
+__all__ = ["NOTHING_ALLOWED", "AllowList", "Target", "is_public", "masked", "parse_url", "target_of"]
 
 URL_LIMIT = 2048
 HTTPS_PORTS = (443, 8443)
@@ -28,6 +28,7 @@ _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<target>/[^#]*|\?[^#]*)?"
 )
+_ORIGIN = re.compile(r"https?://[^/?]+")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -166,6 +167,14 @@ def parse_url(url: str) -> Target:
         raise _refused(f"{port} is no port")
     host = _checked_host(found["host"].lower())
     return Target(scheme, host, port, path if path.startswith("/") else f"/{path}")
+
+
+def masked(url: str) -> str:
+    """A webhook's URL for whoever may see the job: whose it is, and nothing of the path, where its secret may be."""
+    origin = _ORIGIN.match(url)
+    if origin is None:
+        return "…"
+    return url if url[origin.end() :] in ("", "/") else f"{origin[0]}/…"
 
 
 def target_of(url: str, allowed: AllowList = NOTHING_ALLOWED) -> Target:

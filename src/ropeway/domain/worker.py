@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ropeway.domain.cache import Cache
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.job import DEFAULT_OPTIONS, JobOptions
 from ropeway.domain.lease import DEFAULT_SESSION_TTL_MS
@@ -53,6 +54,7 @@ class TaskCard(msgspec.Struct, frozen=True):
 
     `input_schema` and `output_schema` are JSON Schema (2020-12) as JSON text; `streams` tells that it yields items.
     `options` and `priority` hold for a job that does not say otherwise. `models` it serves on the OpenAI routes.
+    `cache`: that its results may be used again. `needs`: the labels (`domain.label`) that a worker must have for it.
     """
 
     name: str
@@ -65,12 +67,16 @@ class TaskCard(msgspec.Struct, frozen=True):
     options: JobOptions = DEFAULT_OPTIONS
     priority: Priority = Priority.normal
     models: tuple[ModelCard, ...] = ()
+    cache: Cache | None = None
+    needs: tuple[str, ...] = ()
 
 
 class WorkerCard(msgspec.Struct, frozen=True):
     """A worker's session as it announces itself, again whenever something here changes.
 
-    `state` is ready, busy or draining. `expires_at_ms` and `started_at_ms` are the engine's to fill in.
+    `state` is ready, busy or draining. `schedules` are the ids of those that its application declares. `labels` tell
+    what it may serve, `devices` what it gives to its children, `warm` the tasks that have a child with all they need
+    open. The engine fills in `expires_at_ms` and `started_at_ms`.
     """
 
     session: str
@@ -86,3 +92,7 @@ class WorkerCard(msgspec.Struct, frozen=True):
     ttl_ms: int = DEFAULT_SESSION_TTL_MS
     started_at_ms: int = 0
     expires_at_ms: int = 0
+    schedules: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    warm: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ item of a batch comes back in that item's place as an error *value*; what goes w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Literal, Protocol
 
@@ -27,6 +27,7 @@ from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitPolicy, LimitSignal, LimitState
 from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
 from ropeway.domain.usage import UsageRow
@@ -91,12 +92,24 @@ class Submission(Protocol):
     async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
         """Store each job with its rank and its idempotency claim; durable, to the engine's class, on return.
 
+        One with a cache key may be answered with another job of that key instead (see `domain.cache`).
         No jobs at all ask whether any could be stored: EngineUnavailable tells why not.
         """
         ...
 
-    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
-        """Cancel: a waiting job is cancelled on return, a running one is asked to stop, a terminal one unchanged."""
+    async def cancel(
+        self,
+        tenant: str,
+        job_ids: Sequence[str],
+        reason: str | None,
+        word: str | None = None,
+        for_all: bool = False,
+    ) -> list[Job | JobNotFound]:
+        """Cancel: a waiting job is cancelled on return, a running one is asked to stop, a terminal one unchanged.
+
+        Of a job that several submits share, one of them leaves and the others keep it, unless this is `for_all`. A
+        cancel that is sent again under its `word` (any text without spaces) counts once.
+        """
         ...
 
     async def retry(
@@ -111,6 +124,13 @@ class Submission(Protocol):
 
     async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
         """Change queue policies, making queues that are not there yet."""
+        ...
+
+    async def set_limits(self, changes: Mapping[str, LimitPolicy | None]) -> list[LimitState]:
+        """Set what counts for limits' keys instead of what jobs bring; None: what jobs bring counts again.
+
+        Parked jobs that now fit are called back. Raises InvalidRequest for numbers that cannot be, changing nothing.
+        """
         ...
 
 
@@ -128,8 +148,13 @@ class Execution(Protocol):
     async def lease(self, request: LeaseRequest) -> list[Assignment]:
         """The best-ranked queued jobs, now running under this session. An expired or unknown session gets none.
 
-        A job met past its queue deadline fails with `queue_timeout` instead.
+        A job met past its queue deadline fails with `queue_timeout` instead. One that does not fit its limits is parked
+        under the key of the first that it does not fit, and takes nothing of any.
         """
+        ...
+
+    async def signal(self, signals: Sequence[LimitSignal]) -> None:
+        """Lower what is believed of limits to what a provider told, or pause them."""
         ...
 
     async def renew(self, session: str, ttl_ms: int) -> Renewal:
@@ -193,11 +218,18 @@ class Reading(Protocol):
         ...
 
     async def position(self, tenant: str, job_id: str, limit: int = 10_000) -> int | None:
-        """How many queued jobs go before this one (0: the next); None when it is not queued, or beyond `limit`."""
+        """How many queued jobs go before this one (0: the next); None when it is not queued, or beyond `limit`.
+
+        For a parked one, those that are parked before it under the same key.
+        """
         ...
 
     async def stats(self, tenant: str | None = None) -> list[QueueStats]:
         """Counts of every queue, of one tenant's jobs or of all."""
+        ...
+
+    async def limits(self) -> list[LimitState]:
+        """The limits of which anything is to be told: jobs run or are parked, something is taken, set or paused."""
         ...
 
     async def tasks(self) -> list[TaskCard]: ...
@@ -228,7 +260,10 @@ class Upkeep(Protocol):
     """What one worker at a time does for all."""
 
     async def promote(self, limit: int) -> Promotion:
-        """Queue the scheduled jobs whose time has come; fail the queued ones past their queue deadline."""
+        """Queue the scheduled jobs whose time has come; fail the queued ones past their queue deadline.
+
+        Parked jobs that fit their limit by now are called back into line.
+        """
         ...
 
     async def rescue(self, limit: int) -> int:

@@ -3,14 +3,20 @@
 Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `end:<id>` (it ended, or has gone),
 `worker:<session>` (a job of it was asked to cancel), `input:<id>` (something was sent up to a running job), `upkeep`
 (something waits for a time), `lifecycle` (any job changed state). A hint says only "look again".
+
+A hint may be lost, so whoever waits looks again now and then all the same. What is found so cost somebody seconds: it
+is told in the log, with the topic of the hint that did not come.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 
-__all__ = ["Board", "Listener"]
+__all__ = ["Board", "Listener", "tell_unhinted"]
+
+LATE_MS = 1_000  # hints take milliseconds: what lay there for less came just now, as somebody looked
 
 
 class Listener:
@@ -46,9 +52,10 @@ class Listener:
             waiter.set_result(None)
         return waiter
 
-    def forget(self) -> None:
-        """Take the hints so far as heard."""
-        self._waiter = self._fired = None
+    def forget(self) -> set[str]:
+        """Take the hints so far as heard; their topics."""
+        fired, self._waiter, self._fired = self._fired, None, None
+        return fired or set()
 
     async def _sleep(self, timeout_s: float | None) -> None:
         waiter = self._waiter = self._loop.create_future()
@@ -116,6 +123,14 @@ class Board:
         for topic in topics:
             for listener in tuple(self._listeners.get(topic, ())):
                 listener.fire(topic)
+
+
+def tell_unhinted(log: logging.Logger, topic: str, found: str, late_ms: int) -> bool:
+    """Log what a look found though no hint on `topic` came in `late_ms`; whether that was long enough to be told."""
+    if late_ms < LATE_MS:
+        return False
+    log.info("no hint on %s came: %s was found by looking all the same, after %.1f s", topic, found, late_ms / 1000)
+    return True
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -15,7 +15,7 @@ import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import httpx2
 
@@ -28,7 +28,7 @@ from ropeway.models.gate import Gate, Sleep
 from ropeway.models.http2 import keep_writes_whole, reset_abandoned
 from ropeway.models.keys import NO_KEY, Secret
 from ropeway.models.options import UpstreamOptions
-from ropeway.models.refusals import Refused, fault_of, refusal
+from ropeway.models.refusals import RATE_LIMITED, Refused, fault_of, refusal, remaining
 from ropeway.models.wire import Garbled, chat_body, embedding_body, read_vectors
 
 __all__ = ["Running", "Seams", "Upstream"]
@@ -52,6 +52,10 @@ class Running(Protocol):
 
     def usage(self, **amounts: Any) -> None: ...
 
+    def throttled(self, after_s: float) -> NoReturn: ...
+
+    def limit_told(self, limit: str | None = None, *, left: float | None = None, pause_s: float = 0.0) -> None: ...
+
 
 class Seams(NamedTuple):
     """Where time and chance come in; tests hold them in their hands."""
@@ -67,6 +71,7 @@ class Upstream:
     Args:
         base_url: with the API's version: `https://api.example.com/v1`.
         models: for each model that is served here, the provider's own name of it.
+        budget: the name of what the provider lets the key do; what its answers tell of that is passed on.
     """
 
     def __init__(
@@ -76,12 +81,14 @@ class Upstream:
         key: Secret = NO_KEY,
         options: UpstreamOptions | None = None,
         seams: Seams | None = None,
+        budget: str | None = None,
     ) -> None:
         self._options = options or UpstreamOptions()
         self._seams = seams or Seams()
         self._models = models
         self._key = key
         self._base_url = base_url
+        self._budget = budget
         self._gate = Gate(self._options.concurrency, self._options.max_wait_s, self._seams.clock, self._seams.sleep)
         self._transport = _pool(self._options)
         self._http = _client(self._transport, self._options)
@@ -186,6 +193,7 @@ class Upstream:
         call = self._http.stream("POST", self._base_url + path, content=body, headers=headers)
         try:
             response = await stack.enter_async_context(call)
+            self._pass_on(response.headers, job)
             if response.status_code != httpx2.codes.OK:
                 told = await read_whole(response, ERROR_READ_BYTES, whole=False)
                 raise refusal(response.status_code, response.headers, told, self._seams.clock.now_ms())
@@ -193,15 +201,22 @@ class Upstream:
             raise Refused(f"the provider could not be reached: {type(error).__name__}") from None
         return response
 
+    def _pass_on(self, headers: httpx2.Headers, job: Running) -> None:
+        """What the provider says is left of the budget."""
+        for what, left in remaining(headers) if self._budget else ():
+            job.limit_told(f"{self._budget}:{what}", left=left)
+
     def _wait_s(self, refused: Refused, tried: int, started_s: float, job: Running) -> float:
         """How long to wait before the next try. Raises the job's fault when there is none, or it is too far off."""
         if refused.limited and refused.after_s:
             self._gate.pause(refused.after_s)
+            job.limit_told(pause_s=refused.after_s)
         policy = self._options.retry
-        if not refused.again or tried >= policy.max_attempts:
-            raise self._fault(refused) from None
         wait_s = backoff_s(policy, tried, self._seams.jitter(), refused.after_s)
-        if wait_s > self._options.max_wait_s or not self._has_time(wait_s, started_s, job):
+        is_last = tried >= policy.max_attempts or wait_s > self._options.max_wait_s
+        if not refused.again or is_last or not self._has_time(wait_s, started_s, job):
+            if refused.again and refused.after_s and refused.code == RATE_LIMITED:
+                job.throttled(refused.after_s)  # it said when; else the job's own retries decide
             raise self._fault(refused) from None
         return wait_s
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, NamedTuple, cast
 
+from ropeway.domain.budget import Budget
 from ropeway.domain.chat import ChatDelta, ChatRequest, EmbeddingRequest
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.worker import MODEL_FEATURES, ModelCard
@@ -41,6 +42,7 @@ def upstream(
     name: str = "",
     options: UpstreamOptions | None = None,
     task: TaskSettings | None = None,
+    budget: Budget | None = None,
 ) -> Family:
     """Declare the tasks `chat` and `embed`, which ask an OpenAI-compatible API.
 
@@ -54,6 +56,7 @@ def upstream(
         options: deadlines, limits and tries of a call.
         task: settings of both tasks, as `@app.task` takes them. Left out, `queue` is the task's own name, `timeout`
             600 s, and `concurrency` that of the options.
+        budget: what the provider lets the key do; all workers share it, and nothing is asked that would go beyond it.
 
     Raises InvalidRequest or ValueError for what cannot be, and says what to do.
     """
@@ -64,9 +67,13 @@ def upstream(
     if not served:
         raise InvalidRequest(f"name the models that {url} is to serve: models=['…'] or embeddings=['…']", "models")
     resource = declare_resource(
-        app, resource_name("upstream", name), lambda: upstream_class()(url, served, source.read(), options)
+        app,
+        resource_name("upstream", name),
+        lambda: upstream_class()(url, served, source.read(), options, None, budget and budget.name),
     )
     own = cast(TaskSettings, {"timeout": TIMEOUT_S, "concurrency": options.concurrency, **(task or {})})
+    if budget is not None:
+        own["limits"] = (*own.get("limits", ()), budget)
     return declare(app, resource, name, _names_of(models), _names_of(embeddings), own, takes)
 
 

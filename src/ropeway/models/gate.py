@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from ropeway.domain.clock import Clock
-from ropeway.models.refusals import Refused
+from ropeway.models.refusals import RATE_LIMITED, Refused
 
 __all__ = ["Gate", "Sleep"]
 
@@ -36,7 +36,7 @@ class Gate:
                 if left_s > self._max_wait_s:
                     raise Refused(
                         f"the provider takes no more calls for {left_s:.0f} s",
-                        code="provider_rate_limited",
+                        code=RATE_LIMITED,
                         after_s=left_s,
                     )
                 await self._sleep(left_s)

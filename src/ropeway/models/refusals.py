@@ -12,7 +12,7 @@ none of its headers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -20,7 +20,18 @@ import msgspec
 
 from ropeway.domain.errors import Fail, RetryAfter, TaskFault
 
-__all__ = ["ERROR_LIMIT_BYTES", "Refused", "fault_of", "in_stream_refusal", "refusal", "retry_after_s"]
+__all__ = [
+    "ERROR_LIMIT_BYTES",
+    "RATE_LIMITED",
+    "Refused",
+    "fault_of",
+    "in_stream_refusal",
+    "refusal",
+    "remaining",
+    "retry_after_s",
+]
+
+RATE_LIMITED = "provider_rate_limited"
 
 ERROR_LIMIT_BYTES = 1_024
 RETRY_AFTER_LIMIT_S = (
@@ -65,7 +76,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, now_ms: int) -
     after_s = retry_after_s(headers, now_ms)
     if status == 429:
         is_spent = bool(_QUOTA & {code, kind})
-        return Refused(detail, code="provider_rate_limited", again=not is_spent, after_s=after_s, limited=not is_spent)
+        return Refused(detail, code=RATE_LIMITED, again=not is_spent, after_s=after_s, limited=not is_spent)
     return Refused(detail, again=status in _AGAIN or status >= 500, after_s=after_s)
 
 
@@ -75,7 +86,7 @@ def in_stream_refusal(error: object) -> Refused:
     is_limited = bool(_LIMITED & {code, kind})
     return Refused(
         f"the provider broke off: {said or 'it did not say why'}",
-        code="provider_rate_limited" if is_limited else "provider_error",
+        code=RATE_LIMITED if is_limited else "provider_error",
         limited=is_limited,
     )
 
@@ -101,6 +112,15 @@ def retry_after_s(headers: Mapping[str, str], now_ms: int) -> float | None:
         return None
     now_s = _date_s(headers.get("date"))
     return min(max(at_s - (now_ms / 1000 if now_s is None else now_s), 0.0), RETRY_AFTER_LIMIT_S)
+
+
+def remaining(headers: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+    """What is left, of `requests` and of `tokens`, as OpenAI's headers have it, and those of Anthropic."""
+    for what in ("requests", "tokens"):
+        for name in (f"x-ratelimit-remaining-{what}", f"anthropic-ratelimit-{what}-remaining"):
+            text = headers.get(name, "").strip()
+            if text.isascii() and text.isdecimal() and len(text) <= 15:
+                yield what, float(text)
 
 
 def _date_s(text: str | None) -> float | None:

@@ -1,5 +1,6 @@
 """The worker: tasks and resources of an application, and what leases, runs and commits their jobs."""
 
+from ropeway.runtime.batching.settings import DONE, NOTHING, Batch, Step
 from ropeway.runtime.context import Context
 from ropeway.runtime.options import Snapshot, WorkerOptions
 from ropeway.runtime.registry import App
@@ -10,10 +11,14 @@ from ropeway.runtime.watchdog import WorkerDeaf
 from ropeway.runtime.worker import Worker, run_worker
 
 __all__ = [
+    "DONE",
+    "NOTHING",
     "App",
+    "Batch",
     "Context",
     "ResourceFailed",
     "Snapshot",
+    "Step",
     "Task",
     "Worker",
     "WorkerDeaf",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ropeway.domain.lease import Assignment
+from ropeway.domain.log import opening_count
+from ropeway.domain.output import Made
 
-__all__ = ["Attempt", "Mail", "Reason", "Session"]
+__all__ = ["Attempt", "Mail", "Reason", "Session", "Snooze"]
 
 
 class Reason(StrEnum):
@@ -15,8 +17,15 @@ class Reason(StrEnum):
 
     cancel = "cancel"
     timeout = "timeout"
+    first_output_timeout = "first_output_timeout"
+    output_timeout = "output_timeout"
     drain = "drain"
     lost = "lost"
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether the attempt is out of one of its times. The reason's name is then the error's code."""
+        return self.value.endswith("timeout")
 
 
 class Session:
@@ -41,6 +50,13 @@ class Session:
         self.overdue = 0
 
 
+class Snooze(NamedTuple):
+    """An attempt's own wish to end now and to be run again, after so many ms. `detail` says why, for people."""
+
+    delay_ms: int
+    detail: str | None = None
+
+
 class Mail(Protocol):
     """Where an attempt's code reads what its job was sent."""
 
@@ -53,10 +69,12 @@ class Attempt:
     """One run of one job.
 
     `reason` is why it was asked to stop, None while it may go on. `closed` tells that its outcome is decided: nothing
-    that its code does later counts. Both are set in the loop and read from any thread. `mail` is made when it is read.
+    that its code does later counts. Both are set in the loop and read from any thread. `mail` is made when it is read,
+    `earlier` is what the attempts before it made, once that was read. `snooze` is set by its own code, in any thread,
+    which ends it.
     """
 
-    __slots__ = ("assignment", "closed", "mail", "reason", "session")
+    __slots__ = ("assignment", "closed", "earlier", "mail", "reason", "session", "snooze")
 
     def __init__(self, assignment: Assignment, session: Session) -> None:
         self.assignment = assignment
@@ -64,6 +82,13 @@ class Attempt:
         self.reason: Reason | None = None
         self.closed = False
         self.mail: Mail | None = None
+        self.earlier: Made | None = None
+        self.snooze: Snooze | None = None
+
+    @property
+    def runs_again(self) -> bool:
+        """Whether there was an earlier attempt, also one that was given back: a lease writes one event more then."""
+        return self.assignment.next_seq > opening_count(1)
 
     @property
     def lost(self) -> bool:

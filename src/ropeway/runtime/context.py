@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
+import msgspec
+
+from ropeway.domain.budget import named_limits
+from ropeway.domain.limit import LimitSignal
 from ropeway.runtime.artifacts import Artifacts, Content, Saving
-from ropeway.runtime.attempt import Attempt
+from ropeway.runtime.attempt import Attempt, Reason, Snooze
 from ropeway.runtime.feed import Feed
 from ropeway.runtime.mailbox import InputStream, PostOffice
+from ropeway.runtime.resuming import Resuming
+from ropeway.runtime.snoozing import Snoozed, delay_ms_of, plain_detail
+from ropeway.runtime.steps import Steps, Threads
 
-__all__ = ["Context", "Level", "Steps"]
+__all__ = ["Context", "Level"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Level = Literal["debug", "info", "warning", "error"]
-
-
-class Steps(Protocol):
-    """Runs blocking steps on threads."""
-
-    async def step(self, call: Callable[[], T]) -> T: ...
 
 
 class Context:
@@ -31,14 +33,24 @@ class Context:
     A task gets one by a parameter named `ctx`, or annotated `Context`.
     """
 
-    __slots__ = ("_artifacts", "_attempt", "_feed", "_post", "_steps")
+    __slots__ = ("_artifacts", "_attempt", "_feed", "_post", "_resuming", "_steps", "_threads")
 
-    def __init__(self, attempt: Attempt, feed: Feed, steps: Steps, post: PostOffice, artifacts: Artifacts) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        feed: Feed,
+        threads: Threads,
+        post: PostOffice,
+        artifacts: Artifacts,
+        resuming: Resuming,
+    ) -> None:
         self._attempt = attempt
         self._feed = feed
-        self._steps = steps
+        self._threads = threads
         self._post = post
         self._artifacts = artifacts
+        self._resuming = resuming
+        self._steps: Steps | None = None
 
     @property
     def job_id(self) -> str:
@@ -74,7 +86,10 @@ class Context:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why it should stop: `cancel`, `timeout`, `drain` or `lost`; None while it may go on."""
+        """Why it should stop: `cancel`, `timeout`, `first_output_timeout`, `output_timeout`, `drain` or `lost`.
+
+        None while it may go on.
+        """
         return "lost" if self._attempt.lost else self._attempt.reason
 
     def check_cancelled(self) -> None:
@@ -144,4 +159,91 @@ class Context:
         Steps share the worker's `threads` with its blocking tasks. A cancelled await leaves the step running: a long
         one should look at `ctx.cancelled`.
         """
-        return await self._steps.step(lambda: step(*args, **kwargs))
+        return await self._threads.step(lambda: step(*args, **kwargs))
+
+    @property
+    def partial(self) -> Any:
+        """What earlier attempts of a job have put out, where its task is `resumable`; None when that is nothing.
+
+        Text for a text, else the list of the items, as JSON has them. Go on from it: what this attempt puts out comes
+        after it, for the readers and in the job's output.
+        """
+        earlier = self._attempt.earlier
+        if earlier is None or not self._attempt.assignment.options.resumable:
+            return None
+        output = earlier.output
+        return None if output is None else msgspec.json.decode(output)
+
+    def snooze(
+        self, seconds: float | None = None, *, until: datetime | None = None, reason: str | None = None
+    ) -> NoReturn:
+        """End this attempt now, and have the job run again after so many seconds, or at a time. It costs no attempt.
+
+            if not batch.done:
+                ctx.snooze(60, reason="the provider works on the batch")
+
+        The next attempt begins from the start; what is done already is kept by `step`. A time that has passed is now.
+        `reason` is shown with the job while it waits. A job may snooze `max_snoozes` times, then it fails.
+
+        Never returns: code that swallows what it raises has ended its attempt all the same. Raises ValueError for a
+        delay out of range, CancelledError when the attempt was to stop already.
+        """
+        delay_ms = delay_ms_of(seconds, until, self._feed.clock.now_ms())
+        if self._attempt.reason is not None and self._attempt.reason is not Reason.drain:
+            raise asyncio.CancelledError(self.stop_reason)
+        self._feed.check_open()
+        self._attempt.snooze = Snooze(delay_ms, plain_detail(reason))
+        raise Snoozed
+
+    def throttled(self, after_s: float, *, limit: str | None = None, reason: str | None = None) -> NoReturn:
+        """End this attempt, for a provider takes nothing for so many seconds: all jobs under the limit wait as long.
+
+            if response.status_code == 429:
+                ctx.throttled(float(response.headers["retry-after"]))
+
+        It costs no attempt; the job snoozes (see `snooze`, whose errors it raises). `limit`: which of the job's limits
+        the provider means, by its key or a budget's name; None for all that have a rate, or else all.
+        """
+        self.limit_told(limit, pause_s=after_s)
+        self.snooze(after_s, reason=reason or "the provider asked to wait")
+
+    def limit_told(self, limit: str | None = None, *, left: float | None = None, pause_s: float = 0.0) -> None:
+        """Pass on what a provider told of a limit: so much is left, as in its headers; or a pause, and go on.
+
+        It only ever lowers what is believed to be left. `limit` as in `throttled`; a job without such a limit tells
+        nobody. Raises ValueError for a pause that is below 0.
+        """
+        if pause_s < 0:
+            raise ValueError(f"a pause has at least 0 seconds, not {pause_s}")
+        meant = named_limits(self._attempt.assignment.options.limits, limit)
+        if meant:
+            self._post.tell([LimitSignal(one, left, round(pause_s * 1000)) for one in meant])
+
+    @overload
+    async def step(
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+    @overload
+    async def step(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do a part of the task once: `page = await ctx.step("fetch", fetch, url)`.
+
+        What `fn` returns is kept in the job's log before this returns; when the job runs again, after a failure, a
+        snooze or the death of its worker, it is taken from there, and `fn` is not called. It must be JSON, of 256 KiB
+        at most, and comes back by the function's own return annotation. An exception is not kept. A plain function
+        runs on a thread. A name is for one step of an attempt.
+
+        If the worker dies between the call and the keeping, the step is repeated. Raises StepInvalid for a name or a
+        result that cannot be, and what `fn` raises.
+        """
+        return await self._own_steps().run(name, fn, args, kwargs)
+
+    def step_blocking(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `step`, for blocking code: in its own thread."""
+        result: T = self._own_steps().run_blocking(name, fn, args, kwargs)
+        return result
+
+    def _own_steps(self) -> Steps:
+        if self._steps is None:
+            self._steps = Steps(self._attempt, self._feed, self._threads, self._resuming)
+        return self._steps

@@ -16,19 +16,26 @@ from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes
 from ropeway.domain.worker import WorkerCard
 from ropeway.engines.base import Engine, EngineBroken
+from ropeway.engines.schedules import TOPIC as SCHEDULES
 from ropeway.runtime.attempt import Attempt, Reason
+from ropeway.runtime.batching.batchers import Batchers
+from ropeway.runtime.batching.tools import Tools
 from ropeway.runtime.committer import Committer
+from ropeway.runtime.declaring import declare
 from ropeway.runtime.executor import Executor, Run, Work
 from ropeway.runtime.filing import Filing
 from ropeway.runtime.inbox import Inbox, Wake
 from ropeway.runtime.isolation import ThreadPool
 from ropeway.runtime.keeper import BEATS_PER_TTL, Keeper
 from ropeway.runtime.mailbox import PostOffice
+from ropeway.runtime.needs import Unserved, standing_of
 from ropeway.runtime.options import Snapshot, WorkerOptions
 from ropeway.runtime.patience import Jitter, Patience
 from ropeway.runtime.poller import Poller
+from ropeway.runtime.process.isolated import Isolated
 from ropeway.runtime.registry import App, is_own
 from ropeway.runtime.resources import OpenResources, ResourceFailed
+from ropeway.runtime.scheduling import Scheduling
 from ropeway.runtime.sessions import Sessions
 from ropeway.runtime.slots import Lane, Room, groups_of, lanes_of
 from ropeway.runtime.sweeping import Sweeping
@@ -75,8 +82,10 @@ class Crew:
         self._engine = engine
         self._options = options
         self._jitter = jitter
+        self._random = random
         self._name = options.full_name
-        self._queues = options.queues or app.queues or ("default",)
+        self._standing = standing_of(app, options)
+        self._queues, unmet = self._standing.queues, self._standing.lacking
         self._announced: WorkerCard | None = None
         inbox = Inbox(asyncio.get_running_loop())
         self.pool = ThreadPool(inbox, options.threads, stack_bytes=options.stack_bytes)
@@ -98,7 +107,9 @@ class Crew:
         self.works = {
             name: Work(task, (*((loop_lane,) if task.on_loop else ()), *filter(None, [own_lanes.get(name)])))
             for name, task in app.tasks.items()
+            if task.batching is None and not task.in_process and name not in unmet
         }
+        filing = Filing(files, self.committer, jitter)
         self.executor = Executor(
             self.works,
             self.resources,
@@ -106,34 +117,60 @@ class Crew:
             self.writer,
             self.committer,
             self.post,
-            Filing(files, self.committer, jitter),
+            filing,
             jitter=jitter,
             cancel_grace_s=options.cancel_grace_s,
             freed=self._freed,
             broken=broken,
         )
         self.sessions.attach(self.executor.ask, lambda: self.executor.running)
-        groups = groups_of(self._queues, app.tasks.values(), loop_lane, self.pool, own_lanes)
+        loop = asyncio.get_running_loop()
+        self.batchers = Batchers(
+            (task for name, task in app.tasks.items() if name not in unmet),
+            Tools(
+                self.executor,
+                self.resources,
+                self.pool,
+                inbox,
+                filing.artifacts,
+                clock,
+                loop.call_later,
+                self._freed,
+                broken,
+            ),
+        )
+        self.executor.starters.update(self.batchers.by_name)
+        self.isolated = Isolated(
+            app, self._standing, self.executor, inbox, self.post, filing, options.children, self._freed
+        )
+        self.executor.starters.update(dict.fromkeys(unmet, Unserved(unmet, self.committer)))
+        rooms: dict[str, Room] = {**own_lanes, **self.batchers.by_name, **self.isolated.pools.by_task}
+        groups = groups_of(self._queues, app.tasks.values(), loop_lane, self.pool, rooms)
         commit_room: Room = _CommitRoom(self.committer)
         for group in groups:
             group.rooms = (*group.rooms, commit_room)
         self._groups = groups
+        self.batchers.attach(groups)
         poll_s = options.safety_poll_s
         self.poller = Poller(engine, self.sessions, groups, self._name, self.executor.start, jitter, poll_s)
         self.sessions.opened.append(lambda _: self.poller.refresh())
         self.keeper = Keeper(engine.renewer(), self.sessions, inbox, clock, options.session_ttl_ms)
         self.watchdog = Watchdog(self.poller, self.keeper, poll_s, clock)
-        upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock)
+        self.scheduling = Scheduling(engine, files, lambda: upkeep.leads, clock)
+        upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock, self.scheduling.look)
         self.upkeep = upkeep if options.upkeep else None
         self.sweeping = None if files is None else Sweeping(Sweep(files, engine), lambda: upkeep.leads)
 
     async def start(self) -> None:
         """Open what the served tasks need, tell the engine of them, and open a session. Raises ResourceFailed."""
-        for work in self.works.values():
+        for work in (*self.works.values(), *self.batchers.works):
             if work.task.card.queue in self._queues:
                 work.given = await self.resources.open(work.task.resource_names)
+        await self.isolated.pools.open(self._queues)
         await self._publish()
         await self.sessions.open()
+        if self._app.schedules:
+            await self._engine.tell(SCHEDULES)  # they are declared from now on, which is by the session's card
         self.keeper.start()
         self.state = "ready"
 
@@ -148,8 +185,10 @@ class Crew:
             self._watch(),
             self._tell(),
         ]
+        if self.isolated.pools.by_task:
+            parts.append(self.isolated.pools.watch())
         if self.upkeep is not None:
-            parts.append(self.upkeep.run())
+            parts += (self.upkeep.run(), self.scheduling.run())
             if self.sweeping is not None:
                 parts.append(self.sweeping.run())
         return parts
@@ -164,6 +203,11 @@ class Crew:
         """Whether every outcome has reached the engine, or is nobody's any more."""
         return not any(session.attempts for session in self.sessions.held) and not self.committer.backlog
 
+    def stop_leasing(self) -> None:
+        """Ask for no more work; what waits for a batch, and would only begin now, goes back to its place."""
+        self.poller.stop()
+        self.batchers.drain()
+
     def release_all(self, grace_s: float) -> None:
         """Ask everything to stop, for the worker goes: back to its place, the attempt given back."""
         for run in self.open_runs:
@@ -172,6 +216,7 @@ class Crew:
     async def leave(self) -> None:
         """Close resources, sessions and threads; what is still held is rescued by the engine."""
         self.keeper.stop()
+        await self.isolated.pools.close()
         await self.resources.close()
         await self.sessions.end()
         await self.keeper.gone()
@@ -194,6 +239,10 @@ class Crew:
             threads_abandoned=threads.abandoned,
             threads_peak=threads.peak,
             outcomes=dict(self.committer.counts),
+            safety_finds=self.poller.safety_finds,
+            batches=self.batchers.snapshot(),
+            fired=self.scheduling.fired,
+            **self.isolated.pools.figures,
         )
 
     async def announce(self) -> None:
@@ -214,6 +263,7 @@ class Crew:
         while True:
             try:
                 await self._engine.publish(self._app.cards)
+                await declare(self._engine, self._app.schedules, self._random)
                 return
             except EngineUnavailable as error:
                 log.warning("cannot publish the tasks: %s", error)
@@ -255,12 +305,18 @@ class Crew:
             host=socket.gethostname(),
             pid=os.getpid(),
             ttl_ms=self._options.session_ttl_ms,
+            schedules=tuple(schedule.id for schedule in self._app.schedules),
+            labels=self._standing.labels,
+            devices=self._standing.devices,
+            warm=self.isolated.pools.warm,
         )
 
     def _slots(self) -> int:
         """How many jobs it can run at once, by the kinds of tasks that there are."""
-        kinds = {task.on_loop for name, task in self._app.tasks.items() if not is_own(name)}
-        return (self._options.concurrency if True in kinds else 0) + (self.pool.limit if False in kinds else 0)
+        alone = (work.task for name, work in self.works.items() if not is_own(name))
+        kinds = {task.on_loop for task in alone}
+        loop, threads = self._options.concurrency if True in kinds else 0, self.pool.limit if False in kinds else 0
+        return loop + threads + self.batchers.slots + self.isolated.pools.slots
 
     def _visible_state(self) -> str:
         full = self.state == "ready" and all(group.free <= 0 for group in self._groups)

@@ -7,65 +7,44 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ropeway.blobs.handle import attached
 from ropeway.domain.lease import Assignment, Outcome
+from ropeway.domain.output import Made
 from ropeway.runtime.attempt import Attempt, Reason, Session
+from ropeway.runtime.calling import call_blocking
 from ropeway.runtime.coding import encode_output
 from ropeway.runtime.committer import Committer
 from ropeway.runtime.context import Context
 from ropeway.runtime.feed import Feed
 from ropeway.runtime.filing import Filing
-from ropeway.runtime.intake import Brought
 from ropeway.runtime.isolation import ThreadPool
 from ropeway.runtime.judge import judge_failure, judge_unknown_task
 from ropeway.runtime.mailbox import PostOffice
 from ropeway.runtime.patience import Jitter
 from ropeway.runtime.resources import OpenResources, ResourceFailed
-from ropeway.runtime.slots import Lane
-from ropeway.runtime.task import Task
+from ropeway.runtime.resuming import Resuming
+from ropeway.runtime.run import Run, Work
+from ropeway.runtime.silence import listening
 from ropeway.runtime.writer import Writer
 
-__all__ = ["Executor", "Run", "Work"]
+__all__ = ["Executor", "Run", "Starter", "Work"]
 
 log = logging.getLogger("ropeway.worker")
+
+FORCE_S = 5.0  # for a process to be killed in; what the kernel cannot end by then is given up
 
 # From 3.12 a task may run its first step at once; a job that never waits then costs no trip through the loop.
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
-class Work:
-    """A task as one worker runs it: the lanes that it needs, and its resources (None: not open yet)."""
+class Starter(Protocol):
+    """Who runs the jobs of a task in a way of its own."""
 
-    __slots__ = ("given", "lanes", "task")
-
-    def __init__(self, task: Task[..., Any, Any], lanes: tuple[Lane, ...]) -> None:
-        self.task = task
-        self.lanes = lanes
-        self.given: dict[str, Any] | None = None if task.resource_names else {}
-
-
-class Run(Attempt):
-    """An attempt with what runs it."""
-
-    __slots__ = ("brought", "feed", "handle", "started", "timer", "work")
-
-    def __init__(self, assignment: Assignment, session: Session, work: Work) -> None:
-        super().__init__(assignment, session)
-        self.work = work
-        self.brought: Brought | None = None
-        self.feed: Feed | None = None
-        self.handle: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.started = False
-
-    @property
-    def partial(self) -> str | None:
-        """What has been produced so far, as JSON."""
-        return None if self.feed is None else self.feed.output
+    def start(self, assignment: Assignment, session: Session) -> None: ...
 
 
 class Executor:
@@ -90,6 +69,7 @@ class Executor:
         broken: Callable[[ResourceFailed], None],
     ) -> None:
         self.running: set[Run] = set()
+        self.starters: dict[str, Starter] = {}  # of tasks that are not run one by one, here
         self.cancel_grace_s = cancel_grace_s
         self._loop = asyncio.get_running_loop()
         self._works = works
@@ -100,6 +80,7 @@ class Executor:
         self._post = post
         self._filing = filing
         self._jitter = jitter
+        self._resuming = Resuming(post.engine, jitter)
         self._freed = freed
         self._broken = broken
 
@@ -109,7 +90,7 @@ class Executor:
         """Run a leased job."""
         work = self._works.get(assignment.task)
         if work is None:
-            self._committer.add(Attempt(assignment, session), judge_unknown_task(assignment))
+            self._start_otherwise(assignment, session)
             return
         run = Run(assignment, session, work)
         session.attempts[assignment.lease.job_id] = run
@@ -120,6 +101,13 @@ class Executor:
             run.handle = self._loop.create_task(self._open_and_launch(run))
         else:
             self._launch(run)
+
+    def _start_otherwise(self, assignment: Assignment, session: Session) -> None:
+        starter = self.starters.get(assignment.task)
+        if starter is not None:
+            starter.start(assignment, session)
+        else:
+            self._committer.add(Attempt(assignment, session), judge_unknown_task(assignment))
 
     def ask(self, attempt: Attempt, reason: Reason, grace_s: float | None = None) -> None:
         """Ask an attempt to stop, and give it up after `grace_s` seconds (`cancel_grace_s`) if it does not.
@@ -137,6 +125,8 @@ class Executor:
             attempt.mail.close()
         if attempt.timer is not None:
             attempt.timer.cancel()
+        if attempt.silence is not None:
+            attempt.silence.end()
         grace_s = self.cancel_grace_s if grace_s is None else grace_s
         attempt.timer = self._loop.call_later(grace_s, self._give_up, attempt)
         if attempt.handle is not None and attempt.started:  # one that has not begun looks for itself when it does
@@ -154,24 +144,51 @@ class Executor:
             self._launch(run)
 
     def _launch(self, run: Run) -> None:
-        task = run.work.task
-        timeout_s = run.assignment.options.timeout_s
-        if timeout_s is not None and run.reason is None:
-            run.timer = self._loop.call_later(timeout_s, self.ask, run, Reason.timeout)
-        if task.streams or task.context_name is not None:
-            run.feed = self._writer.feed(run)
-        if self._filing.intake.wants(run.assignment):
+        self.open_feed(run)
+        self.watch(run)
+        if self.needs(run):
             run.handle = self._loop.create_task(self._bring_and_begin(run))
         else:
             self._begin(run)
 
-    async def _bring_and_begin(self, run: Run) -> None:
-        """For a job whose input has files."""
+    def open_feed(self, run: Run) -> None:
+        """Give the attempt a way to tell of itself, if its task does."""
         task = run.work.task
+        if task.streams or task.context_name is not None:
+            run.feed = self._writer.feed(run)
+
+    def watch(self, run: Run) -> None:
+        """Its times begin."""
+        if run.reason is not None:
+            return
+        options = run.assignment.options
+        if options.timeout_s is not None:
+            run.timer = self._loop.call_later(options.timeout_s, self.ask, run, Reason.timeout)
+        if options.first_output_timeout_s is not None or options.output_timeout_s is not None:
+            run.silence = listening(options, self._loop, run.feed, functools.partial(self.ask, run))
+
+    def needs(self, run: Run) -> bool:
+        """Whether something must be brought before its code can begin."""
+        assignment = run.assignment
+        return self._filing.intake.wants(assignment) or (assignment.options.resumable and self._resuming.wants(run))
+
+    async def bring(self, run: Run) -> None:
+        """Bring it: the files of its input, the output of an earlier attempt to go on from."""
+        if self._resuming.wants(run) and run.feed is not None:
+            run.feed.resume(await self._resuming.earlier(run))
+        if self._filing.intake.wants(run.assignment):
+            intake = self._filing.intake
+            run.brought = await intake.bring(run.work.task, run.assignment, lambda: run.reason is not None)
+
+    async def earlier(self, run: Attempt) -> Made:
+        """What earlier attempts of its job made."""
+        return await self._resuming.earlier(run)
+
+    async def _bring_and_begin(self, run: Run) -> None:
         try:
-            run.brought = await self._filing.intake.bring(task, run.assignment, lambda: run.reason is not None)
+            await self.bring(run)
         except (Exception, asyncio.CancelledError) as error:
-            if task.on_loop:
+            if run.work.task.on_loop:
                 self._over(run, self._judge(run, error))
             else:
                 self._returned(run, error)
@@ -190,9 +207,12 @@ class Executor:
         """Its code did not stop when asked: the outcome is decided without it. Its room stays taken till it ends."""
         if run.closed:
             return
+        if run.ends_by_force():
+            run.timer = self._loop.call_later(FORCE_S, self._give_up, run)
+            return
         job_id, task = run.assignment.lease.job_id, run.assignment.task
         log.warning("%s (%s) did not stop when asked (%s): given up, still running", job_id, task, run.reason)
-        if not run.work.task.on_loop:
+        if run.leaves_thread():
             self._pool.abandoned += 1
         self._commit(run, self._judge(run, asyncio.CancelledError()))
 
@@ -213,7 +233,7 @@ class Executor:
 
     def _run_in_thread(self, run: Run) -> str | BaseException | None:
         try:
-            return self._call_blocking(run, self._resolve(run))
+            return call_blocking(run.work.task, self._resolve(run), run, run.feed)
         except BaseException as error:
             return error
 
@@ -236,8 +256,12 @@ class Executor:
         if work.given:
             arguments.update(work.given)
         if task.context_name is not None and run.feed is not None:
-            arguments[task.context_name] = Context(run, run.feed, self._pool, self._post, self._filing.artifacts)
+            arguments[task.context_name] = self.context(run, run.feed)
         return arguments
+
+    def context(self, run: Run, feed: Feed) -> Context:
+        """What the task is given to know this attempt by."""
+        return Context(run, feed, self._pool, self._post, self._filing.artifacts, self._resuming)
 
     async def _call(self, run: Run, arguments: dict[str, Any]) -> str | None:
         """The output as JSON; None when it is what was emitted."""
@@ -256,27 +280,15 @@ class Executor:
             await items.aclose()
         return None
 
-    def _call_blocking(self, run: Run, arguments: dict[str, Any]) -> str | None:
-        task = run.work.task
-        if not task.streams:
-            value = task.fn(**arguments)
-            return None if value is None else encode_output(value)
-        feed, items = run.feed, task.fn(**arguments)
-        assert feed is not None
-        try:
-            for item in items:
-                feed.emit(item)
-                if run.reason is not None:
-                    raise asyncio.CancelledError(run.reason)
-        finally:
-            items.close()
-        return None
+    def ended(self, run: Run, ended: str | BaseException | None) -> None:
+        """Its code has come to this: the output as JSON, None for what was emitted, or how it failed."""
+        self._over(run, self._judge(run, ended))
 
     def _judge(self, run: Run, ended: str | BaseException | None) -> Outcome:
-        """What it came to. One that was out of time stays so, also when it went on to return something."""
+        """What it came to. One that snoozed or was out of time stays so, also when it went on to return something."""
         if isinstance(ended, BaseException):
             return judge_failure(run, ended, run.partial, self._jitter)
-        if run.reason is Reason.timeout:
+        if run.snooze is not None or (run.reason is not None and run.reason.is_timeout):
             return judge_failure(run, TimeoutError(), run.partial, self._jitter)
         if ended is None:
             task = run.work.task
@@ -299,6 +311,8 @@ class Executor:
         """Hand the outcome over, after the events that belong before it. From here on nothing its code does counts."""
         if run.timer is not None:
             run.timer.cancel()
+        if run.silence is not None:
+            run.silence.end()
         if run.feed is None:
             run.closed = True
             self._filing.outputs.add(run, outcome)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ropeway.domain.clock import Clock
 from ropeway.domain.event import ARTIFACT, LOG, OUTPUT_DELTA, PROGRESS, USAGE
 from ropeway.domain.lease import Append
+from ropeway.domain.output import Made, joined, output_json
 from ropeway.runtime.attempt import Attempt
 from ropeway.runtime.coding import encode, encode_output
 from ropeway.runtime.inbox import Inbox
@@ -40,11 +41,15 @@ class Feed:
     """The events of one attempt, in order, and the output that they add up to."""
 
     __slots__ = (
+        "_apart",
         "_clean_call",
         "_drafts",
         "_emitted",
+        "_first_index",
         "_flying",
+        "_flying_drafts",
         "_flying_items",
+        "_kept_calls",
         "_next_seq",
         "_outlet",
         "_pieces",
@@ -56,20 +61,26 @@ class Feed:
         "_text_only",
         "_totals",
         "attempt",
+        "heard",
     )
 
     def __init__(self, attempt: Attempt, outlet: Outlet) -> None:
         self.attempt = attempt
+        self.heard: Callable[[], None] | None = None  # told of each output, where somebody counts the time between
         self._outlet = outlet
         self._next_seq = attempt.assignment.next_seq
         self._emitted = itertools.count(1)  # ahead of the pieces by what threads have posted; one step is atomic
         self._pieces: list[str] = []  # every item of the output, as JSON
+        self._first_index = 0  # of the first of them: above 0 where one stands for several of an earlier attempt
         self._text: list[str] = []  # the last of them: strings that no draft holds yet
         self._text_only = True
+        self._apart: set[int] = set()  # places of pieces that are JSON strings and no text: dates, say
         self._drafts: list[tuple[str, str, int]] = []  # type, data, and the items that are saved once this is
         self._queued = False
         self._flying = False
         self._flying_items = 0
+        self._flying_drafts = 0
+        self._kept_calls: list[tuple[int, Callable[[bool], None]]] = []  # each with how many drafts are before it
         self._saved_items = 0
         self._room_calls: list[Callable[[], None]] = []
         self._clean_call: Callable[[], None] | None = None
@@ -114,14 +125,40 @@ class Feed:
         encode(amounts)  # refused here, in the caller's own stack
         self._in_loop(self._use, amounts)
 
-    # -- what the executor calls, in the loop
+    # -- what the executor and others of ours call, in the loop
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in the loop's own thread."""
+        return self._outlet.inbox.here
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._outlet.inbox.loop
+
+    @property
+    def clock(self) -> Clock:
+        return self._outlet.clock
+
+    def resume(self, made: Made) -> None:
+        """Go on from an earlier attempt's output. Before anything is told."""
+        self._pieces, self._text_only, self._apart = list(made.pieces), made.is_text, set(made.apart)
+        self._first_index = made.next_index - len(made.pieces)
+        self._saved_items = len(made.pieces)
+        self._emitted = itertools.count(len(made.pieces) + 1)
+
+    def keep(self, type_: str, data: str, then: Callable[[bool], None]) -> None:
+        """Tell something, and call `then` with True when the engine has it; with False when it never will."""
+        if self.attempt.closed:
+            then(False)
+            return
+        self._draft(type_, data)
+        self._kept_calls.append((len(self._drafts) + (self._flying_drafts if self._flying else 0), then))
 
     @property
     def output(self) -> str | None:
         """What was emitted, as JSON: the strings as one, or the list of items; None when nothing was."""
-        if not self._pieces:
-            return None
-        return f'"{_joined(self._pieces)}"' if self._text_only else f"[{','.join(self._pieces)}]"
+        return output_json(self._pieces, self._text_only, self._apart)
 
     @property
     def used(self) -> str | None:
@@ -132,10 +169,21 @@ class Feed:
     def full(self) -> bool:
         return len(self._pieces) - self._saved_items >= BOUND_ITEMS
 
+    def pass_on(self, piece: str, is_text: bool) -> None:
+        """Add an item to the output that is JSON already. Who passes on looks at `full`."""
+        self._add(piece, is_text)
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call this when there is room for another item, or nobody wants one any more."""
+        if self.full and self.attempt.reason is None:
+            self._room_calls.append(call)
+        else:
+            call()
+
     async def room(self) -> None:
         """Until there is room for another item: how a generator that outruns the engine is slowed down."""
         waiter = asyncio.get_running_loop().create_future()
-        self._when_room(lambda: None if waiter.done() else waiter.set_result(None))
+        self.when_room(lambda: None if waiter.done() else waiter.set_result(None))
         await waiter
 
     def finish(self, then: Callable[[], None]) -> None:
@@ -156,6 +204,7 @@ class Feed:
         taken, self._drafts = self._drafts[:count], self._drafts[count:]
         self._queued = bool(self._drafts)
         self._flying = True
+        self._flying_drafts = count
         self._flying_items = taken[-1][2] if taken else len(self._pieces)
         return Append(self.attempt.assignment.lease, self._next_seq, tuple(draft[:2] for draft in taken))
 
@@ -163,12 +212,17 @@ class Feed:
         """The engine has what was taken."""
         self._next_seq = next_seq
         self._saved_items = self._flying_items
+        if self._kept_calls:
+            self._tell_kept()
         self._landed()
 
     def drop(self) -> None:
         """The lease is lost: nothing more will be written."""
         self._text, self._drafts = [], []
         self._queued = False
+        calls, self._kept_calls = self._kept_calls, []
+        for _, call in calls:
+            call(False)
         self._saved_items = len(self._pieces)
         self._landed()
 
@@ -183,6 +237,8 @@ class Feed:
     def _add(self, piece: str, is_text: bool) -> None:
         if self.attempt.closed:
             return
+        if self.heard is not None:
+            self.heard()
         if is_text:
             self._text.append(piece)
             self._pieces.append(piece)
@@ -191,16 +247,19 @@ class Feed:
         else:
             self._seal()
             self._text_only = False
-            index = len(self._pieces)
+            index, mark = self._first_index + len(self._pieces), ""
+            if piece.startswith('"'):
+                self._apart.add(len(self._pieces))
+                mark = ',"item":true'
             self._pieces.append(piece)
-            self._drafts.append((OUTPUT_DELTA, f'{{"index":{index},"delta":{piece}}}', index + 1))
+            self._drafts.append((OUTPUT_DELTA, f'{{"index":{index},"delta":{piece}{mark}}}', len(self._pieces)))
         self._enqueue()
 
     def _seal(self) -> None:
         """Make one draft of the strings that wait. Its index is that of the first."""
         if self._text:
-            index = len(self._pieces) - len(self._text)
-            data = f'{{"index":{index},"delta":"{_joined(self._text)}"}}'
+            index = self._first_index + len(self._pieces) - len(self._text)
+            data = f'{{"index":{index},"delta":"{joined(self._text)}"}}'
             self._drafts.append((OUTPUT_DELTA, data, len(self._pieces)))
             self._text = []
 
@@ -227,6 +286,15 @@ class Feed:
             if not self._flying:
                 self._outlet.enqueue(self)
 
+    def _tell_kept(self) -> None:
+        """What was in flight is saved: tell those whose event was in it, and count on for the others."""
+        waiting, self._kept_calls = self._kept_calls, []
+        for before, call in waiting:
+            if before <= self._flying_drafts:
+                call(True)
+            else:
+                self._kept_calls.append((before - self._flying_drafts, call))
+
     def _landed(self) -> None:
         self._flying = False
         if not self.full:
@@ -235,12 +303,6 @@ class Feed:
             self._outlet.enqueue(self)
         elif self._clean_call is not None:
             call, self._clean_call = self._clean_call, None
-            call()
-
-    def _when_room(self, call: Callable[[], None]) -> None:
-        if self.full and self.attempt.reason is None:
-            self._room_calls.append(call)
-        else:
             call()
 
     # -- inside, in any thread
@@ -254,7 +316,7 @@ class Feed:
     def _wait_in_thread(self) -> None:
         gate = threading.Lock()
         gate.acquire()
-        self._outlet.inbox.post(self._when_room, gate.release)
+        self._outlet.inbox.post(self.when_room, gate.release)
         gate.acquire()
         self.check_open()
         if self.attempt.reason is not None:
@@ -273,8 +335,3 @@ def _fitting(drafts: list[tuple[str, str, int]]) -> int:
         if count and size > APPEND_CHARS:
             return count
     return len(drafts)
-
-
-def _joined(pieces: list[str]) -> str:
-    """JSON strings as the inside of one."""
-    return "".join([piece[1:-1] for piece in pieces])

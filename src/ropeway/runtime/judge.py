@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import traceback
-from pathlib import Path
-from types import TracebackType
-
 import msgspec
 
-from ropeway.domain.errors import Fail, InputInvalid, JobError, RetryAfter, TaskFault
+from ropeway.domain.errors import JobError
+from ropeway.domain.job import JobOptions
 from ropeway.domain.lease import Assignment, Outcome
 from ropeway.domain.retry import backoff_s
 from ropeway.runtime.attempt import Attempt, Reason
-from ropeway.runtime.coding import OutputInvalid
 from ropeway.runtime.patience import Jitter
+from ropeway.runtime.verdict import plain_error, verdict_of
 
-__all__ = ["judge_failure", "judge_unknown_task"]
-
-FRAMES = 20  # of a traceback: what is deeper is seldom the cause
-TRACEBACK_LIMIT = 8_192  # characters; it is stored with the job and sent to whoever asks
-MESSAGE_LIMIT = 4_096
-
-_ROOT = Path(__file__).parent.parent
-_OURS = (str(_ROOT / "runtime"), str(_ROOT / "operations"))
+__all__ = ["judge_failure", "judge_unknown_task", "judge_unmet"]
 
 
 def judge_unknown_task(assignment: Assignment) -> Outcome:
@@ -32,41 +21,60 @@ def judge_unknown_task(assignment: Assignment) -> Outcome:
     return _failed(JobError("task_not_found", message, attempt=assignment.attempt))
 
 
+def judge_unmet(assignment: Assignment, lacking: tuple[str, ...]) -> Outcome:
+    """The worker lacks labels that the job's task needs."""
+    message = (
+        f"task '{assignment.task}' needs {' and '.join(lacking)}, which this worker has not: submit it to its own "
+        f"queue, and not to '{assignment.queue}'"
+    )
+    return _failed(JobError("needs_unmet", message, attempt=assignment.attempt))
+
+
 def judge_failure(attempt: Attempt, error: BaseException, partial: str | None, jitter: Jitter) -> Outcome:
     """The outcome of an attempt that ended by an exception. `partial` is the output that there is so far, as JSON.
 
     Why it was asked to stop counts before what it raised: on a shutdown the job goes back to its place, and only a
     client's own cancel makes it cancelled.
     """
+    if attempt.snooze is not None and attempt.reason is not Reason.cancel:
+        return Outcome("snooze", partial, delay_ms=attempt.snooze.delay_ms, detail=attempt.snooze.detail)
     match attempt.reason:
         case Reason.cancel:
             return Outcome("cancelled", output=partial)
         case Reason.drain | Reason.lost:
-            return Outcome("release")
-        case Reason.timeout:
-            timeout_s = attempt.assignment.options.timeout_s or 0.0
-            return _again(attempt.assignment, _error("timeout", f"ran longer than {timeout_s:g} s"), partial, jitter)
+            return Outcome("release", partial)  # kept if the job turns out to be cancelled
+        case Reason() as reason:
+            return _again(attempt.assignment, _out_of_time(attempt.assignment.options, reason), partial, jitter)
     return _judge_error(attempt.assignment, error, partial, jitter)
 
 
-def _judge_error(assignment: Assignment, error: BaseException, partial: str | None, jitter: Jitter) -> Outcome:
-    match error:
-        case RetryAfter():
-            return _again(assignment, _task_error(error, error.fault_code), partial, jitter, error.after_s)
-        case Fail():
-            return _failed(_task_error(error, error.fault_code, retryable=False), assignment, partial)
-        case InputInvalid():
-            return _failed(_error("input_invalid", error.detail, retryable=False), assignment)
-        case OutputInvalid():
-            return _failed(_error("output_invalid", str(error), retryable=False), assignment, partial)
-        case MemoryError():
-            return _again(assignment, _task_error(error, "out_of_memory"), partial, jitter)
-        case asyncio.CancelledError():
-            return _again(assignment, _error("task_error", "the task cancelled itself"), partial, jitter)
-        case TaskFault():
-            return _again(assignment, _task_error(error, error.fault_code), partial, jitter)
+def _out_of_time(options: JobOptions, reason: Reason) -> JobError:
+    """Each of the times has a code of its own; a repeat may do better, whichever it was."""
+    match reason:
+        case Reason.first_output_timeout:
+            message = f"no output within {options.first_output_timeout_s:g} s"
+        case Reason.output_timeout:
+            message = f"no further output for {options.output_timeout_s:g} s"
         case _:
-            return _again(assignment, _task_error(error, "task_error"), partial, jitter)
+            message = f"ran longer than {options.timeout_s or 0.0:g} s"
+    return plain_error(reason.value, message)
+
+
+def _judge_error(assignment: Assignment, error: BaseException, partial: str | None, jitter: Jitter) -> Outcome:
+    verdict = verdict_of(error)
+    kept = partial if verdict.keeps_output else None
+    if verdict.crashed:
+        return _crashed(assignment, verdict.error, kept, jitter)
+    if verdict.final:
+        return _failed(verdict.error, assignment, kept)
+    return _again(assignment, verdict.error, kept, jitter, verdict.after_s)
+
+
+def _crashed(assignment: Assignment, error: JobError, partial: str | None, jitter: Jitter) -> Outcome:
+    """Its process died under it: the engine counts that apart from the retries, and ends the job at `max_crashes`."""
+    delay_s = backoff_s(assignment.options.retry, assignment.crashes + 1, jitter())
+    error = msgspec.structs.replace(error, attempt=assignment.attempt)
+    return Outcome("crashed", partial, _json(error), delay_ms=round(delay_s * 1000))
 
 
 def _again(
@@ -86,43 +94,6 @@ def _failed(error: JobError, assignment: Assignment | None = None, partial: str 
     if assignment is not None:
         error = msgspec.structs.replace(error, attempt=assignment.attempt)
     return Outcome("failed", partial, _json(error))
-
-
-def _error(code: str, message: str, *, retryable: bool = True) -> JobError:
-    return JobError(code, _plain(message)[:MESSAGE_LIMIT], retryable)
-
-
-def _task_error(error: BaseException, code: str, *, retryable: bool = True) -> JobError:
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = str(error) or kind.__name__
-    except Exception:
-        message = kind.__name__  # an exception that cannot even say what it is
-    return JobError(code, _plain(message)[:MESSAGE_LIMIT], retryable, type=name, traceback=_traceback(error))
-
-
-def _traceback(error: BaseException) -> str:
-    """The user's part of it: the last frames, without ours at the top."""
-    lines = traceback.TracebackException(
-        type(error), error, _users(error.__traceback__), limit=-FRAMES, compact=True
-    ).format()
-    text = _plain("".join(lines))
-    if len(text) <= TRACEBACK_LIMIT:
-        return text
-    half = TRACEBACK_LIMIT // 2
-    return f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-
-
-def _users(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
-    return trace
-
-
-def _plain(text: str) -> str:
-    """Without lone surrogates, which no JSON can carry."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _json(error: JobError) -> str:

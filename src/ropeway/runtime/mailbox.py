@@ -10,12 +10,13 @@ import asyncio
 import concurrent.futures
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from ropeway.domain.errors import EngineUnavailable
+from ropeway.domain.limit import LimitSignal
 from ropeway.engines.base import Engine
 from ropeway.engines.hints import Listener
 from ropeway.engines.inputs import Given, Inputs, topic_of
@@ -33,7 +34,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 class PostOffice:
-    """The mailboxes of one worker, and the clearing away of those that are done with."""
+    """The mailboxes of one worker, the clearing away of those that are done with, and what attempts tell of limits."""
 
     def __init__(self, engine: Engine, inbox: Inbox) -> None:
         self.engine = engine
@@ -55,9 +56,24 @@ class PostOffice:
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
 
+    def tell(self, signals: Sequence[LimitSignal]) -> None:
+        """Tell the engine what a provider told of limits, soon. From any thread."""
+        self.inbox.post(self._tell, signals)
+
     async def close(self) -> None:
-        """Finish what is being cleared away."""
+        """Finish what is being cleared away and told."""
         await asyncio.gather(*self._clearing)
+
+    def _tell(self, signals: Sequence[LimitSignal]) -> None:
+        task = asyncio.get_running_loop().create_task(self._signal(signals))
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
+
+    async def _signal(self, signals: Sequence[LimitSignal]) -> None:
+        try:
+            await self.engine.signal(signals)
+        except EngineUnavailable as error:
+            log.info("what was told of limits is lost: %s", error)
 
     async def _clear(self, attempt: Attempt) -> None:
         try:

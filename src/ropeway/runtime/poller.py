@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from ropeway.domain.errors import EngineUnavailable, OutcomeUnknown
 from ropeway.domain.lease import Assignment, LeaseRequest
 from ropeway.engines.base import Engine
+from ropeway.engines.hints import tell_unhinted
 from ropeway.runtime.attempt import Session
 from ropeway.runtime.inbox import Wake
 from ropeway.runtime.patience import Jitter, Patience
@@ -31,7 +32,8 @@ _FULL = ""  # the hint to ourselves that there is nothing to wait for any more
 class Poller:
     """Asks for work. `start` takes what was leased, under which session.
 
-    `polls` counts the questions that were answered. An idle worker asks again after `safety_s` seconds.
+    `polls` counts the questions that were answered. An idle worker asks again after `safety_s` seconds; `safety_finds`
+    counts how often that found work of which no hint had told.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Poller:
         safety_s: float,
     ) -> None:
         self.polls = 0
+        self.safety_finds = 0
         self._engine = engine
         self._sessions = sessions
         self._groups = groups
@@ -68,7 +71,7 @@ class Poller:
     def refresh(self) -> None:
         """Look everywhere again: under a new session, since one that the engine has forgotten gets nothing."""
         for group in self._groups:
-            group.hungry = True
+            group.hungry, group.unasked = True, False
         self._wake.set()
 
     def stop(self) -> None:
@@ -83,7 +86,11 @@ class Poller:
         while not self._stopped:
             await self._wake.wait()
             for group in self._groups:
+                group.asking = True
                 await self._fill(group)
+                group.asking = False
+                for looked in group.looked:
+                    looked()
             self._settle()
 
     async def listen(self) -> None:
@@ -96,8 +103,9 @@ class Poller:
             while True:
                 await group.idle.wait()
                 while group.waits and not self._stopped:
-                    if await group.hints.wait(self._safety_s) != {_FULL}:
-                        group.hungry = True
+                    heard = await group.hints.wait(self._safety_s)
+                    if heard != {_FULL}:
+                        group.hungry, group.unasked = True, not heard
                         self._wake.set()
 
     def _settle(self) -> None:
@@ -116,13 +124,23 @@ class Poller:
             if session is None or limit < 1:
                 return
             group.hungry = False  # before we look: a hint during the call is news
+            unasked, group.unasked = group.unasked, False
             leased = await self._lease(group, session, limit)
+            if unasked and leased:
+                self._tell_unhinted(leased)
             if session.lost:  # while the reply was on its way: the engine gives these jobs to others
                 return
             for assignment in leased:
                 self._start(assignment, session)
             if len(leased) == limit:
                 group.hungry = True
+
+    def _tell_unhinted(self, leased: Sequence[Assignment]) -> None:
+        """Count and log work of which no hint had told."""
+        first = leased[0]
+        found = f"{first.job_id}, the first of {len(leased)} jobs for worker {self._worker},"
+        if tell_unhinted(log, f"queue:{first.queue}", found, first.started_at_ms - first.created_at_ms):
+            self.safety_finds += 1
 
     async def _lease(self, group: Group, session: Session, limit: int) -> list[Assignment]:
         try:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
-from ropeway.domain.job import JobOptions, check_name
+from ropeway.domain.job import check_name
 from ropeway.domain.rank import Priority
-from ropeway.domain.retry import Retry
-from ropeway.domain.worker import ModelCard, TaskCard
+from ropeway.domain.worker import TaskCard
+from ropeway.runtime.batching.decorator import BatchDecorator
+from ropeway.runtime.batching.settings import Batch
+from ropeway.runtime.batching.shape import batching_of, itemwise
+from ropeway.runtime.declaring import Declaration, DeclarationSettings, declaration_of
 from ropeway.runtime.modelling import check_models
+from ropeway.runtime.origin import Origin
+from ropeway.runtime.process.settings import check_needs, isolation_of, needs_of
 from ropeway.runtime.resources import Resource
+from ropeway.runtime.settings import BatchSettings, TaskSettings, at_least_one, cache_of, options_of, priority_of
 from ropeway.runtime.signature import Kind, read_signature, resource_names
 from ropeway.runtime.task import Task
 
@@ -21,37 +28,10 @@ __all__ = ["App", "TaskDecorator", "TaskSettings", "is_own"]
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+W = TypeVar("W", bound=Task[..., Any, Any])
 
 _OWN = "ropeway."
-_RUNS_ON_LOOP = {"loop": True, "thread": False}
-
-
-class TaskSettings(TypedDict, total=False):
-    """What `@app.task(...)` takes. Durations are seconds; a job's submit may change most of them.
-
-    name: its public name; the function's own when left out. queue: where its jobs wait; `default`.
-    timeout: an attempt may run so long. queue_timeout: a job may wait so long for its first start.
-    retry: when and how often a failed attempt is tried again. max_crashes: deaths of its worker that a job may cost.
-    retention, failed_retention: kept so long after its end; None is for ever.
-    priority: low, normal or high. cost: what a job weighs in fair sharing between tenants.
-    concurrency: attempts of this task that one worker runs at once; see `runtime.slots` for the queue it needs.
-    run: `loop` or `thread`, as the function itself says: `async def` runs on the loop, `def` on a thread.
-    models: what the task serves on the OpenAI routes, each id once in an application; see `domain.chat`.
-    """
-
-    name: str
-    queue: str
-    timeout: float | None
-    queue_timeout: float | None
-    retry: Retry
-    priority: Priority | Literal["low", "normal", "high"]
-    retention: float | None
-    failed_retention: float | None
-    max_crashes: int
-    cost: float
-    concurrency: int | None
-    run: Literal["loop", "thread"]
-    models: Sequence[ModelCard]
+_RUNS_ON_LOOP = {"loop": True, "thread": False, "process": False}
 
 
 class TaskDecorator:
@@ -75,6 +55,8 @@ class TaskDecorator:
     @overload
     def __call__(self, fn: Callable[P, T], /) -> Task[P, T, T]: ...
     @overload
+    def __call__(self, /, **settings: Unpack[BatchSettings]) -> BatchDecorator: ...
+    @overload
     def __call__(self, /, **settings: Unpack[TaskSettings]) -> TaskDecorator: ...
     def __call__(self, fn: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
         """Declare a task.
@@ -82,11 +64,14 @@ class TaskDecorator:
         Raises TypeError when the function cannot be one, ValueError or InvalidRequest for a setting out of range or a
         name that is taken; the message says what to do.
         """
-        unknown = settings.keys() - TaskSettings.__annotations__.keys()
+        unknown = settings.keys() - BatchSettings.__annotations__.keys()
         if unknown:
-            raise TypeError(f"a task has no setting '{min(unknown)}': {', '.join(TaskSettings.__annotations__)}")
+            raise TypeError(f"a task has no setting '{min(unknown)}': {', '.join(BatchSettings.__annotations__)}")
         if fn is None:
-            return TaskDecorator(self._app, cast(TaskSettings, {**self._settings, **settings}))
+            batch = settings.pop("batch", None)
+            whole = cast(TaskSettings, {**self._settings, **settings})
+            _refuse_own(whole.get("name", ""))
+            return TaskDecorator(self._app, whole) if batch is None else BatchDecorator(self._app, whole, batch)
         _refuse_own(self._settings.get("name", getattr(fn, "__name__", "")))
         return self._app.add(fn, self._settings, sys._getframe(1).f_locals)
 
@@ -104,6 +89,8 @@ class App:
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any, Any]] = {}
         self._resources: dict[str, Resource] = {}
+        self._schedules: dict[str, Declaration] = {}
+        self.origin = Origin(self, sys._getframe(1).f_globals.get("__name__", ""))
         self.task = TaskDecorator(self, {})
 
     @property
@@ -115,6 +102,11 @@ class App:
     def resources(self) -> Mapping[str, Resource]:
         """The resources by name, each after those it takes."""
         return MappingProxyType(self._resources)
+
+    @property
+    def schedules(self) -> tuple[Declaration, ...]:
+        """The schedules that are declared here."""
+        return tuple(self._schedules.values())
 
     @property
     def cards(self) -> list[TaskCard]:
@@ -131,6 +123,8 @@ class App:
         other = App()
         other._tasks.update(self._tasks)
         other._resources.update(self._resources)
+        other._schedules.update(self._schedules)
+        other.origin = self.origin
         return other
 
     def resource(self, fn: F) -> F:
@@ -150,23 +144,61 @@ class App:
         self._resources[name] = Resource(name, fn, Kind.of(fn), resource_names(name, fn, self._resources))
         return fn
 
-    def add(self, fn: Callable[..., Any], settings: TaskSettings, names: Mapping[str, Any]) -> Task[..., Any, Any]:
+    @overload
+    def schedule(self, task: W, /, **settings: Unpack[DeclarationSettings]) -> W: ...
+    @overload
+    def schedule(self, /, **settings: Unpack[DeclarationSettings]) -> Callable[[W], W]: ...
+    def schedule(self, task: Any = None, /, **settings: Any) -> Any:
+        """Have a task submitted again and again, for as long as a worker of this application is there.
+
+        app.schedule(report, cron="30 6 * * 1-5", timezone="Europe/Berlin", input={"day": "yesterday"})
+
+        Above `@app.task` it is a decorator. A second schedule of a task needs a `name`. See `DeclarationSettings`.
+        Raises InvalidRequest for what cannot be, InputInvalid for its input, ValueError for a name that is taken.
+        """
+        if task is None:
+            return partial(self.schedule, **settings)
+        if task not in self._tasks.values():
+            raise TypeError(f"{task!r} is no task of this application: put `@app.task` below `@app.schedule`")
+        declared = declaration_of(task, **settings)
+        if declared.id in self._schedules:
+            raise ValueError(f"there is a schedule '{declared.name}' already: give this one another name")
+        self._schedules[declared.id] = declared
+        return task
+
+    def add(
+        self,
+        fn: Callable[..., Any],
+        settings: TaskSettings,
+        names: Mapping[str, Any],
+        batch: Batch | None = None,
+    ) -> Task[..., Any, Any]:
         """What `@app.task` does; `names` are those that annotations may use beside the function's module."""
         name = check_name("task", settings.get("name", getattr(fn, "__name__", "")))
         self._check_free(name)
-        signature = read_signature(name, fn, self._resources, names)
+        signature = read_signature(name, fn, self._resources, names, batched=batch is not None)
         _check_run(name, signature.kind, settings.get("run"))
+        if batch is not None:
+            signature = itemwise(name, signature)
+        queue = check_name("queue", settings.get("queue", "default"))
+        needs = needs_of(name, settings)
+        check_needs(name, queue, needs, self.cards)
         models = tuple(settings.get("models", ()))
         check_models(name, signature, models, self.cards)
         task: Task[..., Any, Any] = Task(
             fn,
             signature,
             name=name,
-            queue=check_name("queue", settings.get("queue", "default")),
-            priority=_priority(name, settings.get("priority", Priority.normal)),
-            options=_options(name, settings),
-            concurrency=_at_least_one(name, "concurrency", settings.get("concurrency")),
+            queue=queue,
+            priority=priority_of(name, settings.get("priority", Priority.normal)),
+            options=options_of(name, settings),
+            concurrency=at_least_one(name, "concurrency", settings.get("concurrency")),
             models=models,
+            cache=cache_of(name, settings.get("cache")),
+            batching=None if batch is None else batching_of(name, signature, batch),
+            run=settings.get("run"),
+            isolation=isolation_of(name, settings, batched=batch is not None),
+            needs=needs,
         )
         self._tasks[name] = task
         return task
@@ -191,40 +223,8 @@ def _check_run(task: str, kind: Kind, run: str | None) -> None:
     if run is None:
         return
     if run not in _RUNS_ON_LOOP:
-        raise ValueError(f"task '{task}': run is 'loop' or 'thread', not {run!r}")
+        raise ValueError(f"task '{task}': run is 'loop', 'thread' or 'process', not {run!r}")
     if _RUNS_ON_LOOP[run] != kind.on_loop:
         remedy = "write it as `async def`" if run == "loop" else "write it as a plain `def`"
-        raise TypeError(f"task '{task}' is a {kind} and cannot run on the {run}: {remedy}")
-
-
-def _priority(task: str, priority: Priority | str) -> Priority:
-    if isinstance(priority, Priority):
-        return priority
-    if priority not in Priority.__members__:
-        raise ValueError(f"task '{task}': priority is low, normal or high, not {priority!r}")
-    return Priority[priority]
-
-
-def _options(task: str, settings: TaskSettings) -> JobOptions:
-    base = JobOptions()
-    return JobOptions(
-        timeout_s=_above_zero(task, "timeout", settings.get("timeout")),
-        queue_timeout_s=_above_zero(task, "queue_timeout", settings.get("queue_timeout")),
-        retention_s=_above_zero(task, "retention", settings.get("retention", base.retention_s)),
-        failed_retention_s=_above_zero(task, "failed_retention", settings.get("failed_retention")),
-        retry=settings.get("retry", base.retry),
-        max_crashes=_at_least_one(task, "max_crashes", settings.get("max_crashes")) or base.max_crashes,
-        cost=_above_zero(task, "cost", settings.get("cost")) or base.cost,
-    )
-
-
-def _above_zero(task: str, name: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        raise ValueError(f"task '{task}': {name} must be above 0, not {value!r}")
-    return None if value is None else float(value)
-
-
-def _at_least_one(task: str, name: str, value: int | None) -> int | None:
-    if value is not None and value < 1:
-        raise ValueError(f"task '{task}': {name} must be at least 1, not {value!r}")
-    return value
+        where = "in a process" if run == "process" else f"on the {run}"
+        raise TypeError(f"task '{task}' is a {kind} and cannot run {where}: {remedy}")

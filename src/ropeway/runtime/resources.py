@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ropeway.domain.errors import RopewayError
-from ropeway.runtime.context import Steps
 from ropeway.runtime.signature import Kind
+from ropeway.runtime.steps import Threads
 
 __all__ = ["OpenResources", "Resource", "ResourceFailed"]
 
@@ -36,7 +36,7 @@ class Resource(NamedTuple):
 class OpenResources:
     """The resources that one worker has open: each opened once, when first wanted, and closed in reverse."""
 
-    def __init__(self, declared: Mapping[str, Resource], steps: Steps) -> None:
+    def __init__(self, declared: Mapping[str, Resource], steps: Threads) -> None:
         self._declared = declared
         self._steps = steps
         self._values: dict[str, Any] = {}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from ropeway.runtime.context import Context
 
-__all__ = ["EMPTY", "Field", "Kind", "Signature", "given", "read_signature", "resource_names"]
+__all__ = ["EMPTY", "Field", "Kind", "Signature", "given", "item_of", "read_signature", "resource_names"]
 
 EMPTY: Final = inspect.Parameter.empty
 
 _STREAMS = (AsyncIterable, AsyncIterator, Iterable, Iterator)
+_LISTS = (list, Sequence, Collection, Iterable)
 _CONTEXT_NAME = "ctx"
+_CONTEXTS_NAME = "ctxs"
 _UNREADABLE = (NameError, AttributeError, TypeError, SyntaxError)
 _BY_NAME = frozenset({inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY})
 
@@ -81,13 +83,14 @@ class Signature(NamedTuple):
 
 
 def read_signature(
-    task: str, fn: Callable[..., Any], resources: Collection[str], names: Mapping[str, Any]
+    task: str, fn: Callable[..., Any], resources: Collection[str], names: Mapping[str, Any], *, batched: bool = False
 ) -> Signature:
     """The signature of a task function.
 
     Args:
         resources: the names of the resources declared so far.
         names: what annotations may refer to beside the function's module: the declaring function's own names.
+        batched: it serves many jobs at once: `ctxs: list[Context]` is its parameter for their contexts.
 
     Raises:
         TypeError: the function cannot be a task; the message says why and what to do.
@@ -100,7 +103,8 @@ def read_signature(
         _check_kind(task, parameter)
         if parameter.name in resources:
             taken.append(parameter.name)
-        elif _is_context(fn, parameter, names):
+        elif _is_context(fn, parameter, names, batched):
+            _check_context(task, parameter, batched)
             if context is not None:
                 raise TypeError(f"task '{task}' takes two contexts, '{context}' and '{parameter.name}': one is enough")
             context = parameter.name
@@ -131,16 +135,33 @@ def _check_kind(task: str, parameter: inspect.Parameter) -> None:
         )
 
 
-def _is_context(fn: Callable[..., Any], parameter: inspect.Parameter, names: Mapping[str, Any]) -> bool:
-    if parameter.name == _CONTEXT_NAME:
+def item_of(annotation: Any) -> Any:
+    """The T of a `list[T]`, or of what else a list is; EMPTY for anything that is none."""
+    if annotation in (Any, *_LISTS):
+        return Any
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in _LISTS else EMPTY
+
+
+def _is_context(fn: Callable[..., Any], parameter: inspect.Parameter, names: Mapping[str, Any], batched: bool) -> bool:
+    if parameter.name == _CONTEXT_NAME or (batched and parameter.name == _CONTEXTS_NAME):
         return True
     annotation = parameter.annotation
     if isinstance(annotation, str):
         try:
             annotation = _resolve(fn, annotation, names)
         except _UNREADABLE:  # it may be imported for type checkers only
-            return str(annotation).rpartition(".")[2] == Context.__name__
+            inner = annotation.removesuffix("]").rpartition("[")[2] if batched else annotation
+            return str(inner).rpartition(".")[2] == Context.__name__
+    if batched and item_of(annotation) not in (EMPTY, Any):
+        annotation = item_of(annotation)
     return isinstance(annotation, type) and issubclass(annotation, Context)
+
+
+def _check_context(task: str, parameter: inspect.Parameter, batched: bool) -> None:
+    """A batch task is given a list of contexts, and says so."""
+    said = str(parameter.annotation)
+    if batched and (parameter.name == _CONTEXT_NAME or (parameter.annotation is not EMPTY and "[" not in said)):
+        raise TypeError(f"task '{task}' takes one context, '{parameter}', for many jobs: take `ctxs: list[Context]`")
 
 
 def _field(task: str, fn: Callable[..., Any], parameter: inspect.Parameter, names: Mapping[str, Any]) -> Field:

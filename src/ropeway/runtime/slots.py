@@ -2,14 +2,16 @@
 
 The rule: **a job is leased only when it can start at once, whichever of its queue's tasks it turns out to be.** A lease
 asks for a queue, not for a task; so what a queue may be asked for is the least room of all the tasks declared on it:
-room on the event loop, room on the threads, room under a task's own `concurrency`. A queue of async tasks alone never
-waits for threads. Where kinds are mixed, the fuller one holds the queue up: give blocking tasks, and those with a
-`concurrency`, a queue of their own. A queue on which no task is declared could hold any of them.
+room on the event loop, room on the threads, idle children, room under a task's own `concurrency`. A queue of async
+tasks alone never waits for threads. Where kinds are mixed, the fuller one holds the queue up: give blocking tasks, and
+those with a `concurrency`, a queue of their own. A queue on which no task is declared could hold any of them.
+
+The exception are batches: while all calls of a task run, one batch more is leased ahead (`runtime.batching`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ropeway.engines.hints import Listener
@@ -43,15 +45,19 @@ class Lane:
 class Group:
     """Queues that need the same room. `hungry`: they may hold work that has not been asked for.
 
-    `idle` is raised when there is room and nothing to ask for; `hints` hears of work then.
+    `idle` is raised when there is room and nothing to ask for; `hints` hears of work then. `unasked`: the next question
+    is one that no hint asked for. `asking`: it is being asked for; those in `looked` are called after.
     """
 
-    __slots__ = ("hints", "hungry", "idle", "queues", "rooms")
+    __slots__ = ("asking", "hints", "hungry", "idle", "looked", "queues", "rooms", "unasked")
 
     def __init__(self, queues: tuple[str, ...], rooms: tuple[Room, ...]) -> None:
         self.queues = queues
         self.rooms = rooms
         self.hungry = True
+        self.unasked = False
+        self.asking = False
+        self.looked: tuple[Callable[[], None], ...] = ()
         self.idle = Wake()
         self.hints: Listener | None = None
 
@@ -64,10 +70,16 @@ class Group:
         """Whether it has room, and has asked for all that it knows of."""
         return not self.hungry and self.free > 0
 
+    @property
+    def coming(self) -> bool:
+        """Whether work may come of which somebody has told already."""
+        return self.asking or (self.hungry and self.free > 0)
+
 
 def lanes_of(tasks: Iterable[Task[..., Any, Any]]) -> dict[str, Lane]:
-    """The lanes of the tasks that cap their own concurrency, by name."""
-    return {task.name: Lane(task.concurrency) for task in tasks if task.concurrency is not None}
+    """The lanes of the tasks that cap their own concurrency, by name; batches and children are counted elsewhere."""
+    capped = (task for task in tasks if task.batching is None and not task.in_process)
+    return {task.name: Lane(task.concurrency) for task in capped if task.concurrency is not None}
 
 
 def groups_of(
@@ -75,7 +87,7 @@ def groups_of(
     tasks: Iterable[Task[..., Any, Any]],
     loop: Room,
     threads: Room,
-    lanes: Mapping[str, Lane],
+    lanes: Mapping[str, Room],
 ) -> list[Group]:
     """The queues by what they need, in their own order. Queues before others are asked first, within a group."""
     tasks = tuple(tasks)
@@ -88,11 +100,12 @@ def groups_of(
 
 
 def _rooms(
-    tasks: Sequence[Task[..., Any, Any]], loop: Room, threads: Room, lanes: Mapping[str, Lane]
+    tasks: Sequence[Task[..., Any, Any]], loop: Room, threads: Room, lanes: Mapping[str, Room]
 ) -> tuple[Room, ...]:
     rooms: list[Room] = []
-    if not tasks or any(task.on_loop for task in tasks):
+    alone = [task for task in tasks if task.batching is None and not task.in_process]
+    if not tasks or any(task.on_loop for task in alone):
         rooms.append(loop)
-    if any(not task.on_loop for task in tasks):
+    if any(not task.on_loop for task in alone):
         rooms.append(threads)
     return (*rooms, *(lanes[task.name] for task in tasks if task.name in lanes))

@@ -8,11 +8,14 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from ropeway.domain.cache import Cache
 from ropeway.domain.job import JobOptions
 from ropeway.domain.rank import Priority
 from ropeway.domain.worker import ModelCard, TaskCard
+from ropeway.runtime.batching.shape import Batching
 from ropeway.runtime.coding import Codec, codec_for, schema_of
 from ropeway.runtime.payload import Input
+from ropeway.runtime.process.settings import PLAIN, Isolation
 from ropeway.runtime.signature import Signature
 
 __all__ = ["Task"]
@@ -25,7 +28,8 @@ R = TypeVar("R", covariant=True)
 class Task(Generic[P, C, R]):
     """A function that can be submitted. Called, it is the plain function, for tests and for other code.
 
-    `C` is what a plain call gives (a coroutine, an iterator), `R` what the job comes to. Made by `@app.task`.
+    `C` is what a plain call gives (a coroutine, an iterator), `R` what the job comes to. Made by `@app.task`. Where
+    `batching` is not None, the function takes lists, and everything else here is of one job: an item of each.
     """
 
     def __init__(
@@ -39,10 +43,18 @@ class Task(Generic[P, C, R]):
         options: JobOptions,
         concurrency: int | None,
         models: tuple[ModelCard, ...] = (),
+        cache: Cache | None = None,
+        batching: Batching | None = None,
+        run: str | None = None,
+        isolation: Isolation = PLAIN,
+        needs: tuple[str, ...] = (),
     ) -> None:
         self.fn = fn
         self.name = name
         self.concurrency = concurrency
+        self.batching = batching
+        self.isolation = isolation
+        self.in_process = run == "process"
         self.on_loop = signature.kind.on_loop
         self.streams = signature.kind.streams
         self.context_name = signature.context
@@ -59,11 +71,13 @@ class Task(Generic[P, C, R]):
             input_schema=self.input.schema,
             output_schema=_output_schema(self._output),
             streams=self.streams,
-            run="loop" if self.on_loop else "thread",
+            run=run or ("loop" if self.on_loop else "thread"),
             doc=inspect.cleandoc(fn.__doc__ or ""),
             options=options,
             priority=priority,
             models=models,
+            cache=cache,
+            needs=needs,
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable
@@ -28,8 +29,10 @@ MIN_SLEEP_S = 0.005  # a flood of submits with delays hints at each: promote for
 class Upkeep:
     """One worker's bid for the duty, and the duty."""
 
-    def __init__(self, engine: Engine, holder: str, clock: Clock) -> None:
+    def __init__(self, engine: Engine, holder: str, clock: Clock, gained: Callable[[], None] = lambda: None) -> None:
+        """`gained` is called when this worker becomes the leader."""
         self.leads = False
+        self._gained = gained
         self._engine = engine
         self._holder = holder
         self._clock = clock
@@ -51,8 +54,10 @@ class Upkeep:
         """Do what is due now. Returns the seconds until something is again."""
         now_s = self._clock.monotonic_s()
         if now_s >= self._elect_at_s:
-            self.leads = await self._engine.elect(DUTY, self._holder, ELECTION_TTL_MS)
+            led, self.leads = self.leads, await self._engine.elect(DUTY, self._holder, ELECTION_TTL_MS)
             self._elect_at_s = now_s + ELECTION_S
+            if self.leads and not led:
+                self._gained()
         if not self.leads:
             return self._elect_at_s - now_s
         if now_s >= self._rescue_at_s:

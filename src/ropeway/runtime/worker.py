@@ -85,7 +85,8 @@ class Worker:
         """Work until asked to drain.
 
         Raises:
-            ResourceFailed: a resource did not open; whatever ran was released.
+            ResourceFailed: a resource did not open, or a child did not start; whatever ran was released.
+            InvalidRequest: there is nothing that it could serve, or children cannot import the application.
             WorkerDeaf: the engine answers, and this worker heard nothing for too long; what ran could finish.
             EngineBroken: the engine must be opened anew.
             RuntimeError: it has run before.
@@ -96,6 +97,15 @@ class Worker:
             self._loop = asyncio.get_running_loop()
         if self._draining:
             self._asked.set()
+        try:
+            await self._run()
+        finally:
+            self._ready.set()
+            self._left.set()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self) -> None:
         crew = self._crew = Crew(
             self._app,
             self._engine,
@@ -112,10 +122,6 @@ class Worker:
                 await self._work(crew)
         finally:
             await crew.leave()
-            self._ready.set()
-            self._left.set()
-        if self._failure is not None:
-            raise self._failure
 
     def drain(self) -> None:
         """Lease no more, let what runs finish within the grace, release the rest, leave. From any thread."""
@@ -180,7 +186,7 @@ class Worker:
     async def _drain(self, crew: Crew, leasing: asyncio.Future[None]) -> None:
         log.info("worker %s drains: %d jobs run", self._options.full_name, len(crew.open_runs))
         crew.state = "draining"
-        crew.poller.stop()
+        crew.stop_leasing()
         if isinstance(self._failure, WorkerDeaf):
             leasing.cancel()  # it hangs; what it may have leased is rescued when the session is closed
         leasing.add_done_callback(lambda _: crew.news.set())

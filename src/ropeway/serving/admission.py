@@ -13,14 +13,16 @@ from typing import NamedTuple
 import msgspec
 
 from ropeway.domain.bucket import Allowance, Spend
+from ropeway.domain.budget import ESTIMATED, limited
 from ropeway.domain.caller import Caller
 from ropeway.domain.errors import Forbidden, PriorityNotAllowed, RateLimited
 from ropeway.domain.job import NewJob
+from ropeway.domain.limit import TOKENS, Limit
 from ropeway.domain.rank import Priority
 from ropeway.engines.records import Records
 from ropeway.serving.replies import Scope, told_along
 
-__all__ = ["Admission", "admitted", "body_limit", "check_job"]
+__all__ = ["Admission", "admitted", "body_limit", "check_cancel", "check_job", "is_bounded", "limits_of"]
 
 WINDOW_S = 60
 SDK_PATHS = ("/v1/chat/", "/v1/embeddings", "/v1/responses", "/v1/models", "/v1/batches")
@@ -57,8 +59,33 @@ class Admission:
 def admitted(caller: Caller, job: NewJob) -> NewJob:
     """The job as its caller may submit it. Raises Forbidden, PriorityNotAllowed."""
     check_job(caller, job.task, job.priority)
-    most = caller.limits.max_queued
+    most, own = caller.limits.max_queued, limits_of(caller)
+    if own:
+        names = {limit.key for limit in own}
+        kept = tuple(limit for limit in job.options.limits if limit.key not in names)  # a retried job brings them
+        options = msgspec.structs.replace(job.options, limits=kept)
+        job = msgspec.structs.replace(job, options=limited(options, job.tenant, job.input, own))
     return job if most is None else msgspec.structs.replace(job, max_own=most)
+
+
+def is_bounded(caller: Caller) -> bool:
+    """Whether anything of what the caller submits is to be looked at."""
+    limits = caller.limits
+    asked = (limits.tasks, limits.max_priority, limits.max_queued)
+    return any(limit is not None for limit in asked) or bool(limits_of(caller))
+
+
+def limits_of(caller: Caller) -> list[Limit]:
+    """What the jobs of this caller run under: its key's limits, and those of its tenant with all its keys."""
+    found: list[Limit] = []
+    shared = caller.tenant_limits.max_running
+    for name, limits in ((f"tenant:{caller.tenant}", caller.tenant_limits), (f"key:{caller.key_id}", caller.limits)):
+        is_own = limits is caller.tenant_limits or limits.max_running != shared  # the key's are within the tenant's
+        if limits.max_running is not None and is_own:
+            found.append(Limit(name, limits.max_running))
+        if (per_min := limits.tokens_per_min) is not None:
+            found.append(Limit(f"{name}:tokens", None, per_min / WINDOW_S, max(per_min, 1.0), ESTIMATED, TOKENS))
+    return found
 
 
 def check_job(caller: Caller, task: str, priority: Priority) -> None:
@@ -68,6 +95,12 @@ def check_job(caller: Caller, task: str, priority: Priority) -> None:
         raise Forbidden(f"this key may not submit task '{task}'")
     if limits.max_priority is not None and priority > Priority[limits.max_priority]:
         raise PriorityNotAllowed(f"this key submits at priority {limits.max_priority} at the most, not {priority.name}")
+
+
+def check_cancel(caller: Caller, for_all: bool) -> None:
+    """Raises Forbidden for a page's token that would end a job for those, too, who share it."""
+    if for_all and caller.job_id is not None:
+        raise Forbidden("a browser's token cancels for itself, not for those who share its job")
 
 
 def body_limit(caller: Caller, limit_bytes: int) -> int:

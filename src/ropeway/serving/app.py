@@ -36,12 +36,13 @@ from ropeway.serving.deadlines import Deadlines
 from ropeway.serving.deliveries import DeliveryRoutes
 from ropeway.serving.door import NOBODY, Door, challenge, require
 from ropeway.serving.feed import Feeds
-from ropeway.serving.files import FileRoutes
+from ropeway.serving.files.desk import FileRoutes
 from ropeway.serving.fleet import FleetRoutes
 from ropeway.serving.guard import Guard
 from ropeway.serving.jobs import JobRoutes
-from ropeway.serving.keys import KeyRoutes
+from ropeway.serving.keys.desk import KeyRoutes
 from ropeway.serving.lifecycle import FeedRoutes
+from ropeway.serving.limits import LimitRoutes
 from ropeway.serving.openai import OpenAI
 from ropeway.serving.options import GatewayOptions
 from ropeway.serving.parts import Parts
@@ -58,6 +59,7 @@ from ropeway.serving.replies import Receive, Reply, Scope, Send, telling
 from ropeway.serving.requests import ClientGone, header_map
 from ropeway.serving.rounds import Rounds
 from ropeway.serving.router import OPEN_PATHS, REPLY, path_in, router_of
+from ropeway.serving.schedules import ScheduleRoutes
 from ropeway.serving.submit import Submit
 from ropeway.serving.watches import Watches
 from ropeway.serving.websocket.handshake import Sockets
@@ -132,6 +134,8 @@ class Gateway:
             FeedRoutes(parts, self._feeds),
             FleetRoutes(parts),
             KeyRoutes(parts),
+            LimitRoutes(parts),
+            ScheduleRoutes(parts),
             AboutRoutes(),
             SocketRoutes(parts),
         )

@@ -24,9 +24,10 @@ _decode_request = msgspec.json.Decoder(JobRequest).decode
 
 
 class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a job is cancelled, for whoever reads it later."""
+    """Why a job is cancelled, for whoever reads it later. `for_all`: also for those who share it."""
 
     reason: str | None = None
+    for_all: bool = False
 
     def __post_init__(self) -> None:
         if self.reason is not None and (len(self.reason) > 1000 or "\x00" in self.reason):
@@ -42,8 +43,11 @@ def decode_request(body: bytes) -> JobRequest:
     return _decoded(_decode_request, body)
 
 
-async def read_json(request: Request, parts: Parts, kind: type[T]) -> T:
-    """A small body; without one, all is left out that may be. Raises as `read_body` does, and InvalidRequest."""
+async def read_json(request: Request, parts: Parts, kind: type[T], *, needed: bool = False) -> T:
+    """A small body; without one, all is left out that may be, unless it is `needed`.
+
+    Raises as `read_body` does, and InvalidRequest.
+    """
     headers, options = header_map(request.scope), parts.options
     limit = parts.deadlines.limit(options.body_deadline_s)
     body = await read_body(
@@ -51,6 +55,8 @@ async def read_json(request: Request, parts: Parts, kind: type[T]) -> T:
     )
     decode = msgspec.json.Decoder(kind).decode
     if not body.strip():
+        if needed:
+            raise InvalidRequest("a body is needed here: say what is to be set, in JSON")
         return _decoded(decode, b"{}")
     require_json(headers)
     check_depth(body, options.max_depth)

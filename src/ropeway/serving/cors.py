@@ -19,8 +19,8 @@ _ASKED = (
     b"traceparent"
 )
 _TOLD = (
-    b"content-disposition, etag, idempotency-replayed, location, preference-applied, ratelimit, ratelimit-policy, "
-    b"retry-after, server-timing, www-authenticate, x-job-id, x-request-id, x-should-retry"
+    b"cache-status, content-disposition, etag, idempotency-replayed, location, preference-applied, ratelimit, "
+    b"ratelimit-policy, retry-after, server-timing, www-authenticate, x-job-id, x-request-id, x-should-retry"
 )
 _VARY = (b"vary", b"origin")
 

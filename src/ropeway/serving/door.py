@@ -30,7 +30,7 @@ from ropeway.domain.keys import KeyRecord, is_secret_of, parse_key
 from ropeway.domain.record import Record
 from ropeway.engines.records import Records
 from ropeway.serving.admission import Admission
-from ropeway.serving.passes import PREFIX, Passes
+from ropeway.serving.keys.passes import PREFIX, Passes
 from ropeway.serving.recall import FRESH_S, ROOM, RecordCache
 from ropeway.serving.replies import Scope
 from ropeway.serving.stays import Stays

@@ -184,5 +184,5 @@ def _changed_at_ms(job: Job) -> int:
 
 def _type(job: Job) -> str:
     if job.state is State.scheduled:
-        return RETRYING if job.attempt else QUEUED
+        return RETRYING if job.runs else QUEUED
     return _TYPES[job.state]

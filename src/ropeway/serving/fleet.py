@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -13,6 +14,7 @@ from ropeway.client.fleet import (
     HealthBody,
     InfoBody,
     LimitsBody,
+    PolicyRequest,
     PurgeBody,
     QueueBody,
     QueueList,
@@ -46,6 +48,8 @@ PURGE_PAGES = 20  # so that one request ends soon; the answer says when there is
 
 _VERSION = version("ropeway")
 
+audit = logging.getLogger("ropeway.audit")
+
 
 class FleetRoutes:
     """One method for each route."""
@@ -67,6 +71,13 @@ class FleetRoutes:
     async def resume_queue(self, request: Request) -> Reply:
         return await self._set_paused(request, False)
 
+    async def set_queue(self, request: Request) -> Reply:
+        asked = await read_json(request, self._parts, PolicyRequest, needed=True)
+        queue = _queue_of(request)
+        await self._parts.engine.set_queue([asked.change(queue)])
+        audit.info("queue %s set to %s, by %s", queue, asked, caller_of(request.scope).key_id or "nobody's key")
+        return json_reply(await self._queue_named(request, queue))
+
     async def purge_queue(self, request: Request) -> Reply:
         """Cancel what waits now; what comes in meanwhile stays."""
         await read_json(request, self._parts, Nothing)
@@ -83,7 +94,7 @@ class FleetRoutes:
         return json_reply(PurgeBody(queue, cancelled, more=before is not None))
 
     async def _cancel_all(self, tenant: str, job_ids: Sequence[str]) -> int:
-        answers = await self._parts.engine.cancel(tenant, job_ids, "the queue was purged")
+        answers = await self._parts.engine.cancel(tenant, job_ids, "the queue was purged", None, True)
         return sum(not isinstance(job, JobNotFound) and job.state is State.cancelled for job in answers)
 
     async def _set_paused(self, request: Request, paused: bool) -> Reply:

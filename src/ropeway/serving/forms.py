@@ -17,6 +17,7 @@ import msgspec
 
 from ropeway.client.wire import JobBody, timestamp
 from ropeway.domain.event import Event
+from ropeway.domain.output import shown_data
 from ropeway.serving import replies
 
 __all__ = ["NDJSON_FORM", "SSE_FORM", "Form", "envelope"]
@@ -79,7 +80,7 @@ def envelope(event: Event, job: JobBody | None = None) -> bytes:
     """
     epoch, seq = event.cursor
     type_, job_id, at = _quoted(event.type), _quoted(event.job_id), _at(event.at_ms)
-    data = event.data.encode() if job is None else _encode(job)
+    data = shown_data(event).encode() if job is None else _encode(job)
     return b'{"id":"%d-%d","seq":%d,"type":%b,"job_id":%b,"attempt":%d,"at":"%b","data":%b}' % (
         epoch, seq, seq, type_, job_id, event.attempt, at, data
     )  # fmt: skip

@@ -27,10 +27,10 @@ from ropeway.domain.job import Job, JobQuery, Receipt, renewed
 from ropeway.domain.lifecycle import State
 from ropeway.engines.base import JobPage
 from ropeway.engines.inputs import Inputs
-from ropeway.serving.admission import admitted
+from ropeway.serving.admission import admitted, check_cancel, is_bounded
 from ropeway.serving.bodies import CancelRequest, Nothing, read_json
 from ropeway.serving.callers import caller_of, tenant_of
-from ropeway.serving.downloads import FileReply, output_reply
+from ropeway.serving.files.downloads import FileReply, output_reply
 from ropeway.serving.openai.calls import Calls
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, problem_of, problem_reply, recorded_problem
@@ -104,7 +104,10 @@ class JobRoutes:
 
     async def cancel_job(self, request: Request) -> Reply:
         asked = await read_json(request, self._parts, CancelRequest)
-        job = await self._cancel(tenant_of(request), job_id_of(request), asked.reason)
+        check_cancel(caller_of(request.scope), asked.for_all)
+        key = idempotency_key(header_map(request.scope))
+        word = None if key is None else hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        job = await self._cancel(tenant_of(request), job_id_of(request), asked.reason, word, asked.for_all)
         shown = await self._parts.shown(job, base_of(request))
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202)
 
@@ -124,8 +127,7 @@ class JobRoutes:
 
     async def _again(self, caller: Caller, old_id: str, new_id: str) -> Receipt:
         """A new job from an old one, within the caller's limits. Raises what a submit raises, JobNotRetryable."""
-        limits = caller.limits
-        if limits.tasks is None and limits.max_priority is None and limits.max_queued is None:
+        if not is_bounded(caller):
             (answer,) = await self._parts.engine.retry(caller.tenant, [(old_id, new_id)])
         else:
             old = await self._parts.job(caller.tenant, old_id)
@@ -155,6 +157,8 @@ class JobRoutes:
     async def _stop(self, request: Request, job_id: str) -> None:
         """Cancel the job and see it end. Raises JobLive when it does not in time."""
         job = await self._cancel(tenant_of(request), job_id, "deleted")
+        if not job.state.terminal and job.cancel_requested_at_ms is None:
+            raise JobLive(f"{job_id} is shared with others, and goes on for them")
         if not job.state.terminal:
             job = await until(
                 self._parts,
@@ -167,8 +171,10 @@ class JobRoutes:
         if not job.state.terminal:
             raise JobLive(f"{job_id} was asked to stop and still runs; delete it when it has")
 
-    async def _cancel(self, tenant: str, job_id: str, reason: str | None) -> Job:
-        (answer,) = await self._parts.engine.cancel(tenant, [job_id], reason)
+    async def _cancel(
+        self, tenant: str, job_id: str, reason: str | None, word: str | None = None, for_all: bool = False
+    ) -> Job:
+        (answer,) = await self._parts.engine.cancel(tenant, [job_id], reason, word, for_all)
         if isinstance(answer, JobNotFound):
             raise _no_job(job_id)
         return answer

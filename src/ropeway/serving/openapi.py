@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -24,7 +25,9 @@ _TAGS = {
     "jobs": "Submit, follow, fetch, cancel.",
     "queues": "Named lines with a policy.",
     "tasks": "What may be submitted.",
+    "schedules": "What is submitted again and again.",
     "keys": "Who may do what, and how much.",
+    "limits": "How many jobs run at once, and how fast they start, on all workers together.",
     "fleet": "Workers and figures.",
     "files": "Bytes too large for a job's own row.",
     "openai": "For OpenAI's SDKs: views of jobs.",
@@ -42,6 +45,7 @@ _HEADERS = {
     "X-Job-Id": "The job that the call is.",
     "Server-Timing": "How long it waited and ran, in milliseconds.",
     "Idempotency-Replayed": "`true` when the key gave an earlier job back.",
+    "Cache-Status": "That another's job is the answer: `hit` for its result, `collapsed` while it is under way.",
 }
 
 
@@ -75,10 +79,13 @@ def _kinds() -> list[Any]:
 
 def _documented(kind: Any) -> Any:
     """`kind` as msgspec can describe it: raw JSON, which it cannot, is any value."""
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return kind
+    return _documented_struct(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else kind
+
+
+@cache  # one that stands in another is the same as where it stands alone
+def _documented_struct(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
     fields = msgspec.structs.fields(kind)
-    if not any(field.type is msgspec.Raw for field in fields):
+    if not any(field.type is msgspec.Raw or _documented(field.type) is not field.type for field in fields):
         return kind
     documented = msgspec.defstruct(kind.__name__, [_field(field) for field in fields], forbid_unknown_fields=True)
     documented.__doc__ = kind.__doc__
@@ -89,7 +96,7 @@ def _field(field: msgspec.structs.FieldInfo) -> Any:
     if field.type is msgspec.Raw:
         return field.name, Any, {}
     if field.required:
-        return field.name, field.type
+        return field.name, _documented(field.type)
     is_plain = field.default is not msgspec.NODEFAULT
     return field.name, field.type, field.default if is_plain else field.default_factory()
 

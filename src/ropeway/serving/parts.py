@@ -89,7 +89,7 @@ class Parts:
             return output
         return (await self.files.read_all(file, OUTPUT_LIMIT_BYTES)).decode()
 
-    def submitted(self, job: Job, base: str, ahead: int | None) -> JobBody:
+    def submitted(self, job: Job, base: str, ahead: int | None, *, cached: bool = False) -> JobBody:
         """The job as a submit is answered: without the input, which its sender has."""
         waits = job.state is State.queued
         return job_body(
@@ -99,6 +99,7 @@ class Parts:
             durability=self.engine.info.durability,
             base=base,
             with_input=False,
+            cached=cached,
         )
 
     async def shown(self, job: Job, base: str) -> JobBody:
@@ -107,7 +108,7 @@ class Parts:
         return job_body(
             job,
             position=position,
-            eta_s=None if position is None else self.rates.wait_s(job.queue, position + 1),
+            eta_s=None if position is None or job.parked else self.rates.wait_s(job.queue, position + 1),
             durability=self.engine.info.durability,
             base=base,
         )

@@ -56,6 +56,7 @@ from ropeway.domain.file import (
     QuotaExhausted,
     StorageFull,
 )
+from ropeway.domain.schedule import ScheduleConflict, ScheduleNotFound, TooManySchedules
 from ropeway.serving.replies import Headers, Reply
 
 __all__ = [
@@ -181,6 +182,7 @@ _STATUS: dict[type[RopewayError], int] = {
     TaskNotFound: 404,
     QueueNotFound: 404,
     KeyNotFound: 404,
+    ScheduleNotFound: 404,
     MethodNotAllowed: 405,
     StreamNotSupported: 406,
     RequestTimeout: 408,
@@ -189,6 +191,8 @@ _STATUS: dict[type[RopewayError], int] = {
     JobNotRunning: 409,
     JobEnded: 409,
     TooManyInputs: 409,
+    ScheduleConflict: 409,
+    TooManySchedules: 409,
     JobPurged: 410,
     PayloadTooLarge: 413,
     UnsupportedMediaType: 415,

@@ -35,7 +35,7 @@ class Receipts:
         options = job.options
         if job.version != 1 or job.state is not State.queued or job.retry_of is not None:
             return None
-        if options is not DEFAULT_OPTIONS and (options.metadata or options.tags):
+        if options is not DEFAULT_OPTIONS and (options.metadata or options.tags or options.webhook):
             return None
         if "@" in job.task or "@" in job.queue:
             return None  # no name of ours: it could be taken for a hole

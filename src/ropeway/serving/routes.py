@@ -7,6 +7,7 @@ from typing import Any
 from ropeway.client.fleet import (
     HealthBody,
     InfoBody,
+    PolicyRequest,
     PurgeBody,
     QueueBody,
     QueueList,
@@ -20,11 +21,13 @@ from ropeway.domain.caller import Scope
 from ropeway.domain.lifecycle import State
 from ropeway.serving.bodies import CancelRequest
 from ropeway.serving.delivery_routes import DELIVERY_ROUTES
-from ropeway.serving.file_routes import FILE_ROUTES
-from ropeway.serving.key_routes import KEY_ROUTES
+from ropeway.serving.files.routes import FILE_ROUTES
+from ropeway.serving.keys.routes import KEY_ROUTES
+from ropeway.serving.limits import LIMIT_ROUTES
 from ropeway.serving.openai.routes import OPENAI_ROUTES, RESULT_PARAMS
 from ropeway.serving.questions import LIST_DEFAULT, LIST_LIMIT
 from ropeway.serving.route import JSON, NDJSON, SSE, UNDECLARED, Answer, Param, Route
+from ropeway.serving.schedule_routes import SCHEDULE_ROUTES
 from ropeway.serving.submit import SubmitLine
 from ropeway.serving.websocket.routes import SOCKET_ROUTES
 
@@ -91,12 +94,13 @@ _SUBMIT = Route(
             202,
             "Accepted: the job is stored durably.",
             _JOB,
-            ("Location", "ETag", "Idempotency-Replayed", "Retry-After"),
+            ("Location", "ETag", "Idempotency-Replayed", "Cache-Status", "Retry-After"),
         ),
         Answer(
             200,
-            "It ended within the wait, or its events, or the answers to many.",
+            "It ended within the wait or was there already, or its events, or the answers to many.",
             ((JSON, JobBody), (SSE, EventBody), (NDJSON, SubmitLine)),
+            ("Cache-Status",),
         ),
     ),
     (_KEY, _PREFER),
@@ -173,9 +177,10 @@ _JOBS = (
         "/v1/jobs/{id}/cancel",
         "cancel_job",
         "jobs",
-        "Cancel: at once when it waits, asked of its worker when it runs. Harmless when repeated, or too late.",
+        "Cancel: at once when it waits, asked of its worker when it runs. Harmless when repeated, or too late. A job "
+        "that others share goes on for them: each cancel takes one away, and one repeated under its key counts once.",
         (Answer(200, "It has ended.", _JOB, ("ETag",)), Answer(202, "It was asked to stop.", _JOB, ("ETag",))),
-        (_ID,),
+        (_ID, _KEY),
         ((JSON, CancelRequest),),
         errors=(*_BODILESS, 404, 503),
         scope=Scope.cancel,
@@ -258,6 +263,19 @@ _AROUND = (
         scope=Scope.read,
         errors=(400, 404, 503),
     ),
+    Route(
+        "PATCH",
+        "/v1/queues/{name}",
+        "set_queue",
+        "queues",
+        "Change a queue's policy, making the queue if it is not there; what is left out stays.",
+        (Answer(200, "Done.", ((JSON, QueueBody),)),),
+        (_QUEUE,),
+        ((JSON, PolicyRequest),),
+        needs_body=True,
+        errors=(400, 408, 413, 415, 503),
+        scope=Scope.admin,
+    ),
     _of_queue("pause", "Lease no more jobs of a queue; it goes on taking them.", QueueBody, Scope.admin),
     _of_queue("resume", "Lease its jobs again.", QueueBody, Scope.admin),
     _of_queue("purge", "Cancel your jobs that wait in a queue now.", PurgeBody, Scope.cancel, 404),
@@ -299,4 +317,14 @@ _AROUND = (
     ),
 )
 
-ROUTES = (*_JOBS, *SOCKET_ROUTES, *FILE_ROUTES, *OPENAI_ROUTES, *_AROUND, *DELIVERY_ROUTES, *KEY_ROUTES)
+ROUTES = (
+    *_JOBS,
+    *SOCKET_ROUTES,
+    *FILE_ROUTES,
+    *OPENAI_ROUTES,
+    *_AROUND,
+    *DELIVERY_ROUTES,
+    *KEY_ROUTES,
+    *LIMIT_ROUTES,
+    *SCHEDULE_ROUTES,
+)

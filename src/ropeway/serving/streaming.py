@@ -47,6 +47,9 @@ class Stream:
         """Whether there is more to write without waiting for a hint."""
         return False
 
+    def look(self) -> None:
+        """The next step is one that no hint asked for."""
+
     async def close(self, watch: Watch, departed: bool) -> None:
         """Let go; `departed` when the client left before the end."""
 
@@ -86,6 +89,8 @@ class Stream:
                     # For a hint, or until it is time to say that we are still here, or to look all the same.
                     await watch.news(min(max(outlet.beat_in_s, 0), self._parts.options.recheck_s))
                     watch.heard()
+                    if not watch.hinted:
+                        self.look()
                 if watch.over:
                     break
             else:

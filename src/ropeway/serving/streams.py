@@ -7,11 +7,13 @@ job has one or two of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from ropeway.client.wire import JobBody, job_body
 from ropeway.domain.errors import JobNotFound
 from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
+from ropeway.engines.hints import tell_unhinted
 from ropeway.serving.forms import envelope
 from ropeway.serving.outlet import Outlet
 from ropeway.serving.parts import Parts
@@ -21,6 +23,8 @@ from ropeway.serving.watches import Watch
 
 __all__ = ["LogReader", "LogStream", "next_limit"]
 
+_log = logging.getLogger("ropeway.serving")
+
 FIRST_EVENTS, PAGE_EVENTS = 8, 128  # of a reader's first page, of which no size is known, and of any
 GROWTH = 4
 PAGE_BYTES = 65_536  # about; a reader that takes nothing holds the page that it has read
@@ -28,9 +32,12 @@ WRITE_BYTES = 16_384  # small writes: what the server holds for a stuck reader i
 
 
 class LogReader:
-    """A cursor over a job's log that gives the wanted types only. `ended`: nothing comes after what was given."""
+    """A cursor over a job's log that gives the wanted types only. `ended`: nothing comes after what was given.
 
-    __slots__ = ("_is_full", "_limit", "_parts", "_tenant", "_types", "cursor", "ended", "job_id")
+    `hinted` is set to False by who reads on without a hint: events that are there all the same are told in the log.
+    """
+
+    __slots__ = ("_is_full", "_limit", "_parts", "_tenant", "_types", "cursor", "ended", "hinted", "job_id")
 
     def __init__(
         self, parts: Parts, tenant: str, job_id: str, after: Cursor = START, types: frozenset[str] | None = None
@@ -38,6 +45,7 @@ class LogReader:
         self.job_id = job_id
         self.cursor = after
         self.ended = False
+        self.hinted = True
         self._parts = parts
         self._tenant = tenant
         self._types = types
@@ -67,12 +75,20 @@ class LogReader:
         page = await self._parts.rounds.read(self._tenant, self.job_id, self.cursor, self._limit)
         if page is None:
             raise JobNotFound(f"no job {self.job_id}")
+        if not self.hinted:
+            self._tell_unhinted(page.events)
         self.ended = page.ended
         self._is_full = len(page.events) >= self._limit
         if page.events:
             self.cursor = page.events[-1].cursor
             self._limit = next_limit(self._limit, page.events)
         return [event for event in page.events if self._types is None or event.type in self._types]
+
+    def _tell_unhinted(self, events: Sequence[Event]) -> None:
+        self.hinted = True
+        if events:
+            late_ms = self._parts.clock.now_ms() - events[0].at_ms
+            tell_unhinted(_log, f"job:{self.job_id}", f"event {events[0].id}", late_ms)
 
 
 def next_limit(limit: int, events: Sequence[Event]) -> int:
@@ -109,6 +125,9 @@ class LogStream(Stream):
     @property
     def is_behind(self) -> bool:
         return self._reader.is_behind
+
+    def look(self) -> None:
+        self._reader.hinted = False
 
     async def step(self, outlet: Outlet) -> bool:
         try:

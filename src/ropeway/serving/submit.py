@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from ropeway.blobs.inputs import hold_input, may_have_files
+from ropeway.client.caching import keyed
 from ropeway.client.submission import canonical_fingerprint, new_job
+from ropeway.client.timing import timed
 from ropeway.client.wire import JobBody, request_json
 from ropeway.domain.caller import Caller
 from ropeway.domain.errors import InvalidRequest, PayloadTooLarge, RateLimited, RopewayError
@@ -39,7 +42,7 @@ from ropeway.serving.streams import LogReader, LogStream
 from ropeway.serving.strict import check_depth, check_members
 from ropeway.serving.waits import has_ended, until
 
-__all__ = ["Submit", "SubmitLine"]
+__all__ = ["Submit", "SubmitLine", "Taken", "ahead_of", "cache_status"]
 
 LEFT_REASON = "the client disconnected"
 
@@ -53,6 +56,13 @@ class SubmitLine(msgspec.Struct, frozen=True, omit_defaults=True):
     job: JobBody | None = None
     problem: Problem | None = None
     replayed: bool = False
+
+
+class Taken(NamedTuple):
+    """What a submit was answered with. `cancels`: its client takes its leave as a cancel."""
+
+    receipt: Receipt
+    cancels: bool
 
 
 class Submit:
@@ -80,21 +90,21 @@ class Submit:
         options = self._parts.options
         key = idempotency_key(headers)
         body = await read_body(receive, headers, body_limit(caller, options.max_body_bytes), self._limit())
-        receipt = await self.take(caller, body, key)
+        receipt, cancels = await self.take(caller, body, key)
         base = scope.get("root_path", "")
         extra = _receipt_headers(receipt, base)
         if streams:
-            return self._stream(receipt.job, extra)
+            return self._stream(receipt.job, extra, cancels=cancels)
         wait_s = preferred_wait_s(headers, options.max_wait_s)
         if wait_s is not None:
-            return await self._waited(caller, receipt.job, receive, wait_s, base, extra)
+            return await self._waited(caller, receipt, receive, wait_s, base, extra)
         return self._accepted(receipt, base, extra)
 
-    async def take(self, caller: Caller, body: bytes, key: str | None) -> Receipt:
+    async def take(self, caller: Caller, body: bytes, key: str | None) -> Taken:
         """Store the job that a body asks for, under this key. Raises what the route answers as a problem."""
         job = await self._new_job(caller, body, key)
         (answer,) = await self._parts.engine.submit([job])
-        return _unrefused(answer)
+        return Taken(_unrefused(answer), job.options.on_disconnect == "cancel")
 
     def _check_room(self, caller: Caller) -> None:
         """Raises TooManyStreams, RateLimited: before the job is taken."""
@@ -111,32 +121,32 @@ class Submit:
         entry.check(bytes(request.input))
         job = new_job(
             entry.card,
-            request,
+            timed(request, self._parts.clock),
             id=self._parts.new_id(),
             tenant=caller.tenant,
             idempotency_key=key,
             fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
         )
         check_webhook(job, self._parts.options.webhook_allow)
-        job = admitted(caller, job)
+        job = await keyed(admitted(caller, job), entry.card, request, self._parts.files)
         if may_have_files(job.input):
             await hold_input(self._parts.files, caller.tenant, job.id, job.input)
         return job
 
     def _accepted(self, receipt: Receipt, base: str, headers: list[tuple[bytes, bytes]]) -> Reply:
         job, ahead = receipt.job, receipt.depth - 1
-        eta_s = None if receipt.replayed else self._parts.rates.wait_s(job.queue, receipt.depth)
+        is_new = not (receipt.replayed or receipt.cached)
+        eta_s = self._parts.rates.wait_s(job.queue, receipt.depth) if is_new else None
         if eta_s is not None:
             headers.append((b"retry-after", b"%d" % min(max(eta_s, 1), 60)))
-        shaped = None if receipt.replayed else self._receipts.fresh(job, base, ahead, eta_s)
+        shaped = self._receipts.fresh(job, base, ahead, eta_s) if is_new else None
         if shaped is not None:
             headers.append((b"etag", b'"1"'))
             return Reply(202, shaped, headers=headers)
-        shown = self._parts.submitted(job, base, _ahead(receipt))
+        shown = self._parts.submitted(job, base, ahead_of(receipt), cached=receipt.cached)
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
 
-    def _stream(self, job: Job, headers: list[tuple[bytes, bytes]]) -> LogStream:
-        cancels = job.options.on_disconnect == "cancel"
+    def _stream(self, job: Job, headers: list[tuple[bytes, bytes]], *, cancels: bool) -> LogStream:
         return LogStream(
             self._parts,
             LogReader(self._parts, job.tenant, job.id),
@@ -150,18 +160,19 @@ class Submit:
     async def _waited(
         self,
         caller: Caller,
-        job: Job,
+        receipt: Receipt,
         receive: Receive,
         wait_s: float,
         base: str,
         headers: list[tuple[bytes, bytes]],
     ) -> Reply:
         """The job when it ends in time, else as it stands then; both are accepted, the status tells them apart."""
+        job = receipt.job
         if not (self._parts.watches.full or self._parts.watches.draining):
             with contextlib.suppress(RateLimited):  # it has as many waits open as it may: it is answered at once
                 job = await until(self._parts, receive, caller, job.id, wait_s, has_ended)
         headers.append((b"preference-applied", b"wait=%d" % wait_s))
-        shown = self._parts.submitted(job, base, None)
+        shown = self._parts.submitted(job, base, None, cached=receipt.cached)
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202, headers)
 
     def _limit(self) -> Limit:
@@ -205,7 +216,8 @@ class Submit:
             problem = problem_of(answer)
             return SubmitLine(problem.status, problem=problem)
         status = 200 if answer.job.state.terminal else 202
-        return SubmitLine(status, self._parts.submitted(answer.job, base, _ahead(answer)), replayed=answer.replayed)
+        shown = self._parts.submitted(answer.job, base, ahead_of(answer), cached=answer.cached)
+        return SubmitLine(status, shown, replayed=answer.replayed)
 
 
 def _unrefused(answer: Receipt | Refusal) -> Receipt:
@@ -214,16 +226,23 @@ def _unrefused(answer: Receipt | Refusal) -> Receipt:
     return answer
 
 
-def _ahead(receipt: Receipt) -> int | None:
-    """About how many jobs go first: as many as wait, when none was given back by its key."""
-    return None if receipt.replayed else max(receipt.depth - 1, 0)
+def ahead_of(receipt: Receipt) -> int | None:
+    """About how many jobs go first: as many as wait, when none was given back by its key or its content."""
+    return None if receipt.replayed or receipt.cached else max(receipt.depth - 1, 0)
 
 
 def _receipt_headers(receipt: Receipt, base: str) -> list[tuple[bytes, bytes]]:
     headers = [(b"location", f"{base}/v1/jobs/{receipt.job.id}".encode())]
     if receipt.replayed:
         headers.append((b"idempotency-replayed", b"true"))
+    if receipt.cached:
+        headers.append(cache_status(receipt.job))
     return headers
+
+
+def cache_status(job: Job) -> tuple[bytes, bytes]:
+    """The header of an answer that is another's job: its result was there, or is awaited together (RFC 9211)."""
+    return b"cache-status", b"ropeway; hit" if job.state.terminal else b"ropeway; fwd=miss; collapsed"
 
 
 def _line_key(key: str, n: int) -> str:

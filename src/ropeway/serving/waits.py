@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from ropeway.domain.caller import Caller
 from ropeway.domain.errors import Unauthenticated
 from ropeway.domain.job import Job
+from ropeway.engines.hints import tell_unhinted
 from ropeway.serving.parts import Parts
 from ropeway.serving.replies import Receive
+from ropeway.serving.watches import Watch
 
-__all__ = ["has_ended", "until"]
+__all__ = ["has_ended", "tell_end", "until"]
+
+_log = logging.getLogger("ropeway.serving")
 
 
 def has_ended(job: Job) -> bool:
@@ -37,5 +42,13 @@ async def until(
             if watch.expelled:
                 raise Unauthenticated("the key was revoked, or has expired, while this waited")
             if enough(job) or left_s <= 0 or watch.over:
+                tell_end(parts, watch, job)
                 return job
             await watch.wait(min(left_s, parts.options.recheck_s))
+
+
+def tell_end(parts: Parts, watch: Watch, job: Job) -> None:
+    """Log a job's end of which no hint told this wait, if it was so."""
+    if job.finished_at_ms is not None and not watch.hinted:
+        late_ms = parts.clock.now_ms() - job.finished_at_ms
+        tell_unhinted(_log, f"end:{job.id}", f"its end ({job.state})", late_ms)

@@ -16,6 +16,9 @@ from ropeway.serving.stays import Stay, Stays
 
 __all__ = ["Waiting", "Watch", "Watches"]
 
+_WAKE = "wake"  # not of the engine
+_OURS = frozenset({_WAKE})
+
 
 class Waiting(Protocol):
     """What stays open at a gateway."""
@@ -34,15 +37,17 @@ class Waiting(Protocol):
 class Watch:
     """One waiting connection.
 
-    `gone`: its client left. `draining`: the gateway stops; say so and end. `expelled`: its key is over; end.
+    `gone`: its client left. `draining`: the gateway stops; say so and end. `expelled`: its key is over; end. `hinted`:
+    the last wait was ended by a hint, and not by its time.
     """
 
-    __slots__ = ("_departure", "_hints", "_owner", "draining", "expelled", "gone", "stay")
+    __slots__ = ("_departure", "_hints", "_owner", "draining", "expelled", "gone", "hinted", "stay")
 
     def __init__(self, owner: Watches, receive: Receive, topics: tuple[str, ...]) -> None:
         self.gone = False
         self.draining = False
         self.expelled = False
+        self.hinted = True
         self.stay: Stay | None = None
         self._owner = owner
         self._hints = owner.engine.listen(*topics)
@@ -51,9 +56,9 @@ class Watch:
             self._departure.call = self._told
             self._told()
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Whether anything happened within `timeout_s` seconds."""
-        return bool(await self._hints.wait(timeout_s))
+    async def wait(self, timeout_s: float) -> None:
+        """Until anything happened, `timeout_s` seconds at the most."""
+        self.hinted = bool(await self._hints.wait(timeout_s) - _OURS)
 
     def news(self, timeout_s: float) -> asyncio.Future[None]:
         """Done when something happened, or after `timeout_s` seconds and up to a tick more. Then call `heard`.
@@ -65,7 +70,7 @@ class Watch:
 
     def heard(self) -> None:
         """What happened so far is known."""
-        self._hints.forget()
+        self.hinted = bool(self._hints.forget() - _OURS)
 
     @property
     def over(self) -> bool:
@@ -74,7 +79,7 @@ class Watch:
 
     def wake(self) -> None:
         """Let it look again."""
-        self._hints.fire("wake")
+        self._hints.fire(_WAKE)
 
     def drain(self) -> None:
         self.draining = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import date
 from typing import Literal, TypeVar
 
@@ -25,6 +25,7 @@ from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitPolicy, LimitSignal, LimitState
 from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
 from ropeway.domain.record import Put, Record, RecordConflict, RecordKey
@@ -97,8 +98,15 @@ class FaultyEngine:
     async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
         return await self._through("submit", lambda: self.engine.submit(jobs))
 
-    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
-        return await self._through("cancel", lambda: self.engine.cancel(tenant, job_ids, reason))
+    async def cancel(
+        self,
+        tenant: str,
+        job_ids: Sequence[str],
+        reason: str | None,
+        word: str | None = None,
+        for_all: bool = False,
+    ) -> list[Job | JobNotFound]:
+        return await self._through("cancel", lambda: self.engine.cancel(tenant, job_ids, reason, word, for_all))
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]
@@ -111,6 +119,9 @@ class FaultyEngine:
     async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
         return await self._through("set_queue", lambda: self.engine.set_queue(changes))
 
+    async def set_limits(self, changes: Mapping[str, LimitPolicy | None]) -> list[LimitState]:
+        return await self._through("set_limits", lambda: self.engine.set_limits(changes))
+
     async def publish(self, tasks: Sequence[TaskCard]) -> None:
         await self._through("publish", lambda: self.engine.publish(tasks))
 
@@ -122,6 +133,9 @@ class FaultyEngine:
 
     async def renew(self, session: str, ttl_ms: int) -> Renewal:
         return await self._through("renew", lambda: self.engine.renew(session, ttl_ms))
+
+    async def signal(self, signals: Sequence[LimitSignal]) -> None:
+        return await self._through("signal", lambda: self.engine.signal(signals))
 
     async def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost]:
         return await self._through("append", lambda: self.engine.append(batch))
@@ -152,6 +166,9 @@ class FaultyEngine:
 
     async def stats(self, tenant: str | None = None) -> list[QueueStats]:
         return await self._through("stats", lambda: self.engine.stats(tenant))
+
+    async def limits(self) -> list[LimitState]:
+        return await self._through("limits", self.engine.limits)
 
     async def tasks(self) -> list[TaskCard]:
         return await self._through("tasks", self.engine.tasks)

@@ -16,6 +16,8 @@ from ropeway.domain.finding import Finding
 from ropeway.domain.job import JobOptions, JobQuery, NewJob
 from ropeway.domain.lease import Append, Appended, Commit, LeaseRequest, Outcome
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import Limit
+from ropeway.domain.rank import Priority
 from ropeway.domain.record import Put, RecordKey
 from ropeway.domain.worker import WorkerCard
 from ropeway.engines.redis import RedisEngine
@@ -23,6 +25,8 @@ from ropeway.engines.redis.fsck import inspect, repair
 from ropeway.engines.redis.partition import Partition
 from ropeway.testing.bench import SESSION, TENANT, Bench
 from ropeway.testing.clock import START_MS
+
+ONE, RATE = Limit("gpt", max_running=1), Limit("calls", per_s=1.0, burst=5.0)
 
 
 class Store:
@@ -81,6 +85,11 @@ async def store() -> AsyncIterator[Store]:
     await bench.add("gone")
     await bench.cancel("gone")
     await bench.add("queued")
+    for name in ("limited", "waits", "waits-too"):
+        await bench.add(name, queue="tight", options=JobOptions(limits=(ONE,)))
+    assert len(await bench.lease(10, queues=("tight",))) == 1
+    await bench.add("rated", queue="tight", options=JobOptions(limits=(RATE,)))
+    await bench.commit((await bench.lease(queues=("tight",)))[0])
     await bench.engine.put([Put(RecordKey("file", TENANT, "kept"), "{}")])
     await bench.engine.put([Put(RecordKey("file", "", "ends"), "{}", ttl_ms=60_000)])
     await bench.engine.spend([Spend("acme/calls", 5, 1, 10)])
@@ -98,7 +107,7 @@ async def test_a_store_in_order_shows_nothing(store: Store) -> None:
 
 
 async def all_jobs(store: Store) -> list[Any]:
-    ids = "succeeded failed running streaming stopping retried keyed late later gone queued"
+    ids = "succeeded failed running streaming stopping retried keyed late later gone queued limited waits waits-too"
     return await store.bench.engine.get(TENANT, ids.split())
 
 
@@ -145,6 +154,8 @@ REPAIRABLE = [
     Damage("log without a job", ("XADD @log:ghost 1-1 a 1 t 1 e []",), (("orphan", "log:ghost"),)),
     Damage("claim without an end", ("ZREM @claims acme~k1",), (("orphan", "claim:acme k1"),)),
     Damage("claim of nothing", ("ZADD @claims 1 acme~k2",), (("stray", "claims"),)),
+    Damage("content key of no job", ("HSET @claim:acme~~c0 job ghost ttl 5",), (("orphan", "claim:acme  c0"),)),
+    Damage("content key of another job", ("HSET @claim:acme~~c0 job queued ttl 5",), (("orphan", "claim:acme  c0"),)),
     Damage("queue that is not known", ("SREM @queues chat",), (("queue", "job:queued"),)),
     Damage("queue without a policy", ("HDEL @queue:chat max_depth",), (("queue", "queues"),)),
     Damage("policy without a queue", ("HSET @queue:else max_depth 5",), (("orphan", "queue:else"),)),
@@ -164,6 +175,23 @@ REPAIRABLE = [
     Damage("what names no record", ("ZADD @past 1 ghost",), (("stray", "past"),)),
     Damage("account without an end", ("DEL @usages",), (("orphan", f"usage:{DAY} acme"),)),
     Damage("bucket without an end", ("PERSIST @bucket:acme/calls",), (("orphan", "bucket:acme/calls"),)),
+    Damage("parked, not under its limit", ("ZREM @parked:gpt <waits>",), (("missing", "job:waits"),)),
+    Damage("parked, in line", ("ZADD @ready:tight 1 <waits>",), (("stray", "ready:tight"),)),
+    Damage("parked under another limit", ("ZADD @parked:calls 1 <waits>",), (("stray", "parked:calls"),)),
+    Damage("parked, running", ("ZADD @parked:gpt 1 <running>",), (("stray", "parked:gpt"),)),
+    Damage("parked, no such job", ("ZADD @parked:gpt 1 00000000000ffghost",), (("stray", "parked:gpt"),)),
+    Damage(
+        "limit that nothing wakes", ("HSET @limits gpt 0~-~0~0~-",), (("orphan", "parked:gpt"), ("count", "limits"))
+    ),
+    Damage("limit that is not known", ("HDEL @limits gpt",), (("orphan", "parked:gpt"), ("count", "limits"))),
+    Damage("too many run under a limit", ("HSET @limits gpt 7~-~0~0~-",), (("count", "limits"),)),
+    Damage("nobody runs under a limit", ("HSET @limits other 2~-~0~0~-",), (("count", "limits"),)),
+    Damage("limit that cannot be read", ("HSET @limits gpt dancing",), (("stray", "limits"),)),
+    Damage("limit without an end", ("DEL @idle",), (("stray", "limits"),)),
+    Damage("limit that would go, in use", ("ZADD @idle 1 gpt",), (("stray", "idle"),)),
+    Damage("no limit that would go", ("ZADD @idle 1 ghost",), (("stray", "idle"),)),
+    Damage("call for nobody", ("ZADD @calls 1 ghost",), (("stray", "calls"),)),
+    Damage("parked, miscounted", ("HINCRBY @queue:tight /parked 2",), (("count", "queue:tight"),)),
     Damage("bytes miscounted", ("HINCRBY @meta kept_bytes -70",), (("count", "meta"),)),
 ]
 
@@ -200,7 +228,7 @@ async def test_a_whole_list_comes_back(store: Store) -> None:
     await store.bench.submit(*(store.bench.new() for _ in range(300)))
     listed = await store.raw("XRANGE @all:acme - +")
     await store.raw("DEL @all:acme")
-    assert len(await store.repair()) == len(listed) == 312
+    assert len(await store.repair()) == len(listed) == 316
     assert await store.raw("XRANGE @all:acme - +") == listed
     await store.bench.add("next")
     await store.raw(f"XDEL @all:acme {await store.number('later')}-0")
@@ -213,10 +241,10 @@ async def test_a_mended_job_runs(store: Store) -> None:
     await store.raw("DEL @sessions")
     await store.repair()
     bench = store.bench
-    assert await bench.engine.rescue(100) == 3
+    assert await bench.engine.rescue(100) == 4
     await bench.announce("s2")
-    leased = {held.job_id for held in await bench.lease(100, session="s2")}
-    assert leased == {"queued", "keyed", "late", "running", "streaming"}
+    leased = {held.job_id for held in await bench.lease(100, session="s2", queues=("chat", "tight"))}
+    assert leased == {"queued", "keyed", "late", "running", "streaming", "limited"}
     assert await bench.state("stopping") == State.cancelled
 
 
@@ -314,6 +342,14 @@ async def test_damage_is_found_and_put_right_at_work() -> None:
     await engine.shut()
 
 
+LIMITS: tuple[tuple[Limit, ...], ...] = (
+    (),
+    (Limit("two", max_running=2),),
+    (),
+    (Limit("four", max_running=4), Limit("often", per_s=5_000, burst=20)),
+)
+
+
 class Load:
     """Jobs on their way, until `over`: each with events; some are run again, put off, or cancelled."""
 
@@ -334,8 +370,12 @@ class Load:
                 await self.engine.promote(100)
 
     def _job(self, n: int) -> NewJob:
-        options = JobOptions(queue_timeout_s=60 if n % 5 == 0 else None, retention_s=0 if n % 4 == 0 else 60)
-        return NewJob(f"j{n}", f"t{n % 3}", "busy", "echo", "{}", delay_ms=n % 7, options=options)
+        options = JobOptions(
+            queue_timeout_s=60 if n % 5 == 0 else None,
+            retention_s=0 if n % 4 == 0 else 60,
+            limits=LIMITS[n % 4],
+        )
+        return NewJob(f"j{n}", f"t{n % 3}", "busy", "echo", "{}", Priority(n // 20 % 3), n % 7, options)
 
     async def work(self, name: str) -> None:
         engine = self.engine

@@ -13,6 +13,7 @@ from ropeway.domain.event import LOG, OUTPUT_DELTA, PROGRESS, START, USAGE, Curs
 from ropeway.domain.job import JobOptions, JobQuery, NewJob
 from ropeway.domain.lease import Append, Assignment, Commit, LeaseRequest, Outcome, Renewal
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import Limit, LimitPolicy, LimitSignal
 from ropeway.domain.queue import QueueChange
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
@@ -25,6 +26,7 @@ __all__ = ["TENANTS", "Oracle"]
 TENANTS = ("acme", "zeta")
 _QUEUES = ("chat", "gpu")
 _SESSIONS = ("s1", "s2")
+_KEYS = ("gpt", "gpu", "user")
 _DRAFT_TYPES = (OUTPUT_DELTA, PROGRESS, USAGE, LOG)
 
 
@@ -55,7 +57,8 @@ class Oracle:
             self._retry,
             self._purge,
             self._set_queue,
-            self._upkeep,
+            *[self._upkeep] * 2,
+            self._limit,
             self._session,
             self._ask,
         ]
@@ -96,9 +99,37 @@ class Oracle:
             retry=Retry(max_attempts=pick.choice((1, 2, 3))),
             max_crashes=pick.choice((1, 2)),
             cost=pick.choice((1.0, 0.1, 7.25)),
+            cost_measure=pick.choice((None, None, "tokens")),
+            limits=self._limits(),
             tags=pick.choice(((), ("a",), ("a", "b"))),
             metadata=pick.choice(({}, {"k": "v"})),
         )
+
+    def _limits(self) -> tuple[Limit, ...]:
+        keys = self._random.sample(_KEYS, self._random.choice((0, 0, 0, 1, 1, 2)))
+        return tuple(self._a_limit(key) for key in keys)
+
+    def _a_limit(self, key: str) -> Limit:
+        pick = self._random
+        per_s, burst = pick.choice(((None, None), (None, None), (0.5, 4.0), (2.0, 6.0)))
+        return Limit(
+            key,
+            max_running=pick.choice((None, 1, 2, 3)),
+            per_s=per_s,
+            burst=burst,
+            amount=pick.choice((1.0, 1.0, 2.5, 9.0)),
+            measure=pick.choice((None, "tokens")),
+        )
+
+    async def _limit(self) -> None:
+        pick = self._random
+        key = pick.choice(_KEYS)
+        if pick.random() < 0.4:
+            policy = pick.choice((None, None, LimitPolicy(), LimitPolicy(2), LimitPolicy(None, 1.0, 3.0)))
+            await self._both("set_limits", {key: policy, pick.choice(_KEYS): None})
+            return
+        signal = LimitSignal(self._a_limit(key), pick.choice((None, 0.0, 1.5)), pick.choice((0, 0, 700)))
+        await self._both("signal", [signal] * pick.choice((1, 2)))
 
     async def _lease(self) -> None:
         queues = tuple(self._random.sample(_QUEUES, self._random.choice((1, 2))))
@@ -132,10 +163,10 @@ class Oracle:
     def _outcome(self) -> Outcome:
         pick = self._random
         return Outcome(
-            pick.choice(("succeeded", "succeeded", "failed", "cancelled", "retry", "release")),
+            pick.choice(("succeeded", "succeeded", "failed", "cancelled", "retry", "release", "snooze", "crashed")),
             output=pick.choice((None, '{"answer":42}')),
             error=pick.choice((None, '{"code":"task_error","message":"no"}')),
-            usage=pick.choice((None, '{"tokens":3}')),
+            usage=pick.choice((None, '{"tokens":3}', '{"input_tokens":2,"output_tokens":1}', '{"total_tokens":12}')),
             delay_ms=pick.choice((0, 700)),
         )
 
@@ -175,6 +206,7 @@ class Oracle:
             max_depth_per_tenant=pick.choice((None, 2, 10)),
             weights=pick.choice(({}, {"acme": 3.0})),
             paused=pick.random() < 0.1,
+            max_running=pick.choice((None, None, None, 2)),
         )
         await self._both("set_queue", [change, msgspec.structs.replace(change, max_depth=30)])
 
@@ -229,6 +261,7 @@ class Oracle:
         for job_id in self._some_ids():
             limit = pick.choice((0, 3, 10_000))
             await self._both("position", query.tenant, job_id, limit)
+        await self._both("limits")
 
     # -- comparing
 
@@ -241,6 +274,7 @@ class Oracle:
                 await self._both("position", tenant, job_id)
             await self._both("stats", tenant)
         await self._both("stats")
+        await self._both("limits")
         await self._both("tasks")
         await self._both("workers")
 
@@ -249,7 +283,7 @@ class Oracle:
         expected, actual = await asyncio.gather(
             _answer(self._truth, method, args, kwargs), _answer(self._subject, method, args, kwargs)
         )
-        assert actual == expected, method
+        assert actual == expected, f"{method}{args}: {actual!r}, not {expected!r}"
         return expected
 
 

@@ -9,6 +9,7 @@ from oracle import Oracle
 
 from ropeway.engines.memory import MemoryEngine
 from ropeway.engines.sqlite import SqliteEngine
+from ropeway.engines.sqlite.fsck import inspect
 from ropeway.testing.clock import ManualClock
 from ropeway.testing.random import seeded_random
 
@@ -23,6 +24,7 @@ async def test_it_answers_as_the_memory_engine_does(tmp_path: Path, seed: int) -
     await subject.open()
     try:
         await Oracle(seed, truth, subject, clock).play(150)
+        assert inspect(tmp_path / "jobs.db") == []
     finally:
         await subject.shut()
         await truth.shut()

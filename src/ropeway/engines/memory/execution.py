@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -25,10 +25,12 @@ from ropeway.domain.lease import (
     next_epoch,
 )
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import PARKED_AT_ONCE, LimitSignal
 from ropeway.domain.log import opening_count
 from ropeway.domain.usage import amounts_of
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.memory.base import Role
+from ropeway.engines.memory.line import Line
 from ropeway.engines.memory.store import Session
 
 __all__ = ["ExecutionRole"]
@@ -60,14 +62,27 @@ class ExecutionRole(Role):
         leased: list[Assignment] = []
         for queue in request.queues:
             line = self._store.lines.get(queue)
-            if line is None or line.policy.paused:
-                continue
-            while len(leased) < request.limit and (job_id := line.pop(self._store.is_queued)) is not None:
-                job = self._store.jobs[job_id]
-                if not self._expire(job, now):
-                    line.advance(job.rank)
-                    leased.append(self._assign(job, session, request, now))
+            if line is not None and not line.policy.paused:
+                wanted = line.room(request.limit - len(leased))
+                leased += [self._assign(job, session, request, now) for job in self._taken(line, wanted, now)]
         return leased
+
+    def _taken(self, line: Line, wanted: int, now: int) -> Iterator[Job]:
+        """The next jobs of a line that may start; the others fail, or are parked."""
+        parked = 0
+        while wanted > 0 and (job_id := line.pop(self._store.is_queued)) is not None:
+            job = self._store.jobs[job_id]
+            if self._expire(job, now):
+                continue
+            if self._store.blocked(job, now):
+                parked += 1
+                if parked == PARKED_AT_ONCE:
+                    self._store.board.fire((f"queue:{job.queue}",))
+                    return
+                continue
+            wanted -= 1
+            yield job
+            line.leased(job.rank, self._store.is_queued)
 
     async def renew(self, session: str, ttl_ms: int) -> Renewal:
         return self.renew_now(session, ttl_ms)
@@ -82,13 +97,20 @@ class ExecutionRole(Role):
         jobs = [self._store.jobs.get(job_id) for job_id in tuple(held.held)]
         return Renewal(True, tuple(job.id for job in jobs if job and job.cancel_requested_at_ms is not None))
 
+    async def signal(self, signals: Sequence[LimitSignal]) -> None:
+        now = self._now()
+        for signal in signals:
+            self._store.limits.signal(signal, now)
+
     async def append(self, batch: Sequence[Append]) -> list[Appended | LeaseLost]:
         now = self._now()
         return [self._append(append, now) for append in batch]
 
     async def commit(self, batch: Sequence[Commit]) -> list[State | LeaseLost]:
         now = self._now()
-        return [self._commit(commit.lease, commit.outcome, now) for commit in batch]
+        states = [self._commit(commit.lease, commit.outcome, now) for commit in batch]
+        self._store.limits.call_freed(now)
+        return states
 
     def _assign(self, job: Job, session: Session, request: LeaseRequest, now: int) -> Assignment:
         epoch = next_epoch(job.epoch, now)
@@ -110,7 +132,7 @@ class ExecutionRole(Role):
             last_outcome=None,
             progress=None,
         )
-        job = self._store.apply(job, Change(running))
+        job = self._store.apply(job, Change(running), now)
         session.held.add(job.id)
         return Assignment(
             lease=Lease(job.id, epoch, job.token or ""),
@@ -155,6 +177,6 @@ class ExecutionRole(Role):
         if job is None:
             return repeated(self._store.jobs.get(lease.job_id), lease, outcome)
         change = committed(job, outcome, now)
-        after = self._store.apply(job, change)
+        after = self._store.apply(job, change, now)
         self._store.use(after, amounts_of(change.used), now)
         return after.state

@@ -12,6 +12,7 @@ from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job, JobQuery
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitState
 from ropeway.domain.log import EventPage, LogQuery, page
 from ropeway.domain.queue import QueueStats
 from ropeway.domain.usage import UsageRow
@@ -60,6 +61,9 @@ class ReadingRole(Role):
         if job is None or job.state is not State.queued:
             return None
         number = self._store.number(job_id)
+        if job.parked is not None:
+            ahead = self._store.limits.ahead_of(job.parked, self._store.place(job))
+            return ahead if ahead <= limit else None
         return self._store.line(job.queue).ahead_of(job.rank, number, self._store.is_queued, limit)
 
     async def stats(self, tenant: str | None = None) -> list[QueueStats]:
@@ -69,6 +73,10 @@ class ReadingRole(Role):
             if job.state is State.queued and tenant in (None, job.tenant):
                 oldest[job.queue] = min(oldest.get(job.queue, job.created_at_ms), job.created_at_ms)
         return [line.stats(tenant, oldest.get(name)) for name, line in sorted(self._store.lines.items())]
+
+    async def limits(self) -> list[LimitState]:
+        self._now()
+        return list(self._store.limits.states())
 
     async def tasks(self) -> list[TaskCard]:
         self._now()

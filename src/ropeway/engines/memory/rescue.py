@@ -22,6 +22,7 @@ class RescueRole(Role):
                 rescued += 1
             if not session.held:
                 self._store.sessions.pop(session.card.session)
+        self._store.limits.call_freed(now)
         return rescued
 
     async def close(self, session: str) -> None:
@@ -29,6 +30,7 @@ class RescueRole(Role):
         held = self._store.sessions.pop(session, None)
         for job_id in sorted(held.held if held else ()):
             self._rescue(self._store.jobs[job_id], now)
+        self._store.limits.call_freed(now)
 
     def _rescue(self, job: Job, now: int) -> None:
-        self._store.apply(job, worker_lost(job, now))
+        self._store.apply(job, self._kept(job, worker_lost(job, now)), now)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ropeway.domain.bucket import Level
-from ropeway.domain.change import Change
+from ropeway.domain.change import Change, called, parked
 from ropeway.domain.event import (
     OUTPUT_DELTA,
     PROGRESS,
@@ -25,17 +25,19 @@ from ropeway.domain.record import Record, RecordKey
 from ropeway.domain.usage import KEPT_DAYS, UsageRow, day_of
 from ropeway.domain.worker import TaskCard, WorkerCard
 from ropeway.engines.hints import Board
+from ropeway.engines.memory.limits import Limits, Place
 from ropeway.engines.memory.line import Line
 
 __all__ = ["Claim", "Session", "Store"]
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """An idempotency key's claim: which job it made, from which body."""
+    """A key's claim: which job it made. An idempotency key's tells from which body, a cache's how long it serves."""
 
     job_id: str
     fingerprint: str
     expires_at_ms: int
+    ttl_ms: int = 0
 
 
 class Session:
@@ -65,6 +67,7 @@ class Store:
         self.record_ids: dict[tuple[str, str], set[str]] = {}  # by kind and tenant
         self.buckets: dict[str, Level] = {}
         self.usage: dict[tuple[str, date, str], UsageRow] = {}
+        self.limits = Limits(self.jobs.__getitem__, self._call, lambda: self.board.fire(("upkeep",)))
         self.due: list[tuple[int, str]] = []  # scheduled jobs by time, and queued ones by queue deadline
         self.expiring: list[tuple[int, str]] = []  # terminal jobs by retention
         self._numbers: dict[str, int] = {}
@@ -93,7 +96,24 @@ class Store:
     def is_queued(self, job_id: str, number: int) -> bool:
         """Whether the job of this id and number waits in its line: an id may be used again after a purge."""
         job = self.jobs.get(job_id)
-        return job is not None and job.state is State.queued and self._numbers[job_id] == number
+        return job is not None and job.state is State.queued and job.parked is None and self._numbers[job_id] == number
+
+    def place(self, job: Job) -> Place:
+        """Where the job stands among others of its queue, or of its limit's key."""
+        return job.rank, self._numbers[job.id], job.id
+
+    def blocked(self, job: Job, now_ms: int) -> bool:
+        """Park a queued job that is out of its line, if it does not fit its limits now."""
+        key = self.limits.blocking(job, self.place(job), now_ms)
+        if key is None:
+            return False
+        self.apply(job, parked(job, key), now_ms)
+        self.limits.park(key, self.place(job))
+        return True
+
+    def _call(self, job: Job, now_ms: int) -> None:
+        """A parked job may try again."""
+        self._line_up(self.apply(job, called(job), now_ms))
 
     def add(self, new: NewJob, now_ms: int) -> Job:
         """Store a new job, ranked."""
@@ -105,7 +125,7 @@ class Store:
         self._settle(job)
         return job
 
-    def apply(self, old: Job, change: Change) -> Job:
+    def apply(self, old: Job, change: Change, now_ms: int) -> Job:
         """Write what became of a job: the only writer of a job's state. It counts and hints."""
         job = change.job
         if change.events:
@@ -117,6 +137,12 @@ class Store:
             self.board.fire((f"job:{job.id}",))
             return job
         self.line(job.queue).count(job.tenant, old.state, job.state)
+        if job.options.limits:
+            self._limit(old, change, now_ms)
+        if change.owed:
+            self.line(job.queue).correct(job, change.owed)
+        if old.state is State.running and self.line(job.queue).policy.max_running is not None:
+            self.board.fire((f"queue:{job.queue}",))
         if old.state is State.running and old.session is not None and old.session in self.sessions:
             self.sessions[old.session].held.discard(job.id)
         self._settle(job)
@@ -143,13 +169,18 @@ class Store:
 
     def use(self, job: Job, amounts: dict[str, float], now_ms: int) -> None:
         """Add what an attempt used to the account of today."""
-        if not amounts:
-            return
+        if amounts:
+            self._account(job, amounts, int(job.state.terminal), now_ms)
+
+    def count(self, job: Job, name: str, now_ms: int) -> None:
+        """Count one of these in the account of today."""
+        self._account(job, {name: 1}, 0, now_ms)
+
+    def _account(self, job: Job, amounts: dict[str, float], jobs: int, now_ms: int) -> None:
         day = day_of(now_ms)
         row = self.usage.get((job.tenant, day, job.task)) or UsageRow(job.tenant, day, job.task)
         sums = {name: row.amounts.get(name, 0) + amounts.get(name, 0) for name in sorted({*row.amounts, *amounts})}
-        jobs = row.jobs + job.state.terminal
-        self.usage[job.tenant, day, job.task] = msgspec.structs.replace(row, jobs=jobs, amounts=sums)
+        self.usage[job.tenant, day, job.task] = msgspec.structs.replace(row, jobs=row.jobs + jobs, amounts=sums)
 
     def remove(self, job: Job) -> None:
         """Forget a terminal job and its events. It stays counted: ended jobs are counted since the store was made."""
@@ -200,12 +231,25 @@ class Store:
         if job.state.terminal:
             self.board.fire((f"end:{job.id}",))
         if job.state is State.queued:
-            self.line(job.queue).push(job.rank, self._numbers[job.id], job.id)
-            self.board.fire((f"queue:{job.queue}",))
+            self._line_up(job)
         if job.state in WAITING:
             self._await_times(job)
         elif job.expires_at_ms is not None:
             heapq.heappush(self.expiring, (job.expires_at_ms, job.id))
+
+    def _line_up(self, job: Job) -> None:
+        self.line(job.queue).push(*self.place(job))
+        self.board.fire((f"queue:{job.queue}",))
+
+    def _limit(self, old: Job, change: Change, now_ms: int) -> None:
+        """What a change of state does to the limits that the job runs under."""
+        job = change.job
+        if job.state is State.running:
+            self.limits.start(job, now_ms)
+        elif old.state is State.running:
+            self.limits.finish(job, job.last_outcome or "lost", change.used, now_ms)
+        elif old.parked is not None:
+            self.limits.leave(old, self.place(old))
 
     def _await_times(self, job: Job) -> None:
         for at_ms in (job.run_at_ms, job.queue_deadline_ms):

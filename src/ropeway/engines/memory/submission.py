@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ropeway.domain.change import asked_to_stop
+from ropeway.domain.cache import claim_of, counted_as, serves
+from ropeway.domain.change import shared, stopped
 from ropeway.domain.errors import (
     IdempotencyKeyReused,
     JobLive,
@@ -12,6 +13,7 @@ from ropeway.domain.errors import (
     JobNotRetryable,
 )
 from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt, renewed
+from ropeway.domain.limit import LimitPolicy, LimitState, check_policies
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.engines.base import Refusal
 from ropeway.engines.memory.base import Role
@@ -27,9 +29,18 @@ class SubmissionRole(Role):
         now = self._now()
         return [self._submit(job, now) for job in jobs]
 
-    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
+    async def cancel(
+        self,
+        tenant: str,
+        job_ids: Sequence[str],
+        reason: str | None,
+        word: str | None = None,
+        for_all: bool = False,
+    ) -> list[Job | JobNotFound]:
         now = self._now()
-        return [self._cancel(tenant, job_id, reason, now) for job_id in job_ids]
+        jobs = [self._cancel(tenant, job_id, reason, now, word, for_all) for job_id in job_ids]
+        self._store.limits.call_freed(now)
+        return jobs
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]
@@ -52,8 +63,13 @@ class SubmissionRole(Role):
             self._store.board.fire((f"queue:{queue}",))
         return [policies[change.queue] for change in changes]
 
+    async def set_limits(self, changes: Mapping[str, LimitPolicy | None]) -> list[LimitState]:
+        now = self._now()
+        check_policies(changes)
+        return [self._store.limits.set(key, policy, now) for key, policy in changes.items()]
+
     def _submit(self, new: NewJob, now: int) -> Receipt | Refusal:
-        earlier = self._claimed(new)
+        earlier = self._claimed(new) or self._served(new, now)
         if earlier is not None:
             return earlier
         line = self._store.line(new.queue)
@@ -61,10 +77,16 @@ class SubmissionRole(Role):
         if refusal is not None:
             return refusal
         job = self._store.add(new, now)
+        self._claim(new, job, now)
+        if new.cache is not None:
+            held = Claim(job.id, "", now, new.cache.ttl_ms)
+            self._store.claims[new.tenant, claim_of(new.cache.key)] = held
+        return Receipt(job, depth=line.depth)
+
+    def _claim(self, new: NewJob, job: Job, now: int) -> None:
         if new.idempotency_key is not None:
             claim = Claim(job.id, new.fingerprint, now + CLAIM_MS)
             self._store.claims[new.tenant, new.idempotency_key] = claim
-        return Receipt(job, depth=line.depth)
 
     def _claimed(self, new: NewJob) -> Receipt | IdempotencyKeyReused | None:
         """The answer when this id, or this idempotency key, was submitted before."""
@@ -84,14 +106,31 @@ class SubmissionRole(Role):
             return IdempotencyKeyReused("this job id is taken")
         return Receipt(known, replayed=True, depth=self._store.line(known.queue).depth)
 
-    def _cancel(self, tenant: str, job_id: str, reason: str | None, now: int) -> Job | JobNotFound:
+    def _served(self, new: NewJob, now: int) -> Receipt | None:
+        """The answer when another job has come, or is coming, to what this one asks."""
+        claim = None if new.cache is None else self._store.claims.get((new.tenant, claim_of(new.cache.key)))
+        known = None if claim is None else self._store.jobs.get(claim.job_id)
+        if claim is None or known is None or not serves(known, claim.ttl_ms, new, now):
+            return None
+        joining = None if known.state.terminal else shared(known, new.id)
+        if joining is not None:
+            known = self._store.apply(known, joining, now)
+        if joining is not None or known.state.terminal:
+            self._store.count(known, counted_as(known), now)
+        self._claim(new, known, now)
+        return Receipt(known, depth=self._store.line(known.queue).depth, cached=True)
+
+    def _cancel(
+        self, tenant: str, job_id: str, reason: str | None, now: int, word: str | None, for_all: bool
+    ) -> Job | JobNotFound:
         job = self._store.owned(tenant, job_id)
         if job is None:
             return JobNotFound()
-        if job.state.terminal or job.cancel_requested_at_ms is not None:
+        change = stopped(job, reason, now, word, for_all)
+        if change is None:
             return job
-        asked = self._store.apply(job, asked_to_stop(job, reason, now))
-        if not asked.state.terminal:
+        asked = self._store.apply(job, self._kept(job, change), now)
+        if asked.cancel_requested_at_ms is not None and not asked.state.terminal:
             self._store.board.fire((f"worker:{job.session}",))
         return asked
 

@@ -21,11 +21,14 @@ class UpkeepRole(Role):
             if job is None:
                 continue
             if job.state is State.scheduled and job.run_at_ms is not None and job.run_at_ms <= now:
-                self._store.apply(job, promoted(job))
+                self._store.apply(job, promoted(job), now)
                 moved += 1
             elif job.state is State.queued:
                 moved += self._expire(job, now)
-        return Promotion(moved, self._store.next_due_ms())
+        self._store.limits.call_freed(now)
+        moved += self._store.limits.call_due(now)
+        times = [at_ms for at_ms in (self._store.next_due_ms(), self._store.limits.due_ms()) if at_ms is not None]
+        return Promotion(moved, min(times, default=None))
 
     async def prune(self, limit: int) -> int:
         now = self._now()
@@ -39,6 +42,7 @@ class UpkeepRole(Role):
             if claim.expires_at_ms <= now and claim.job_id not in self._store.jobs:
                 del self._store.claims[key]
         self._store.forget_past(now)
+        self._store.limits.forget_idle(now)
         for line in self._store.lines.values():
             line.forget_idle_flows()
         return pruned

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from ropeway.domain.cache import home_of
 from ropeway.domain.errors import IdempotencyKeyReused
 from ropeway.domain.ids import RandomBytes
 from ropeway.domain.job import CLAIM_MS, NewJob, Receipt
@@ -35,10 +36,14 @@ async def submit_under_claim(
         return IdempotencyKeyReused()
     if made[0] and (await get(home(job_id), new.tenant, [job_id]))[0] is None:
         return IdempotencyKeyReused("the job that this idempotency key made is gone")
-    answer = await submit(msgspec.structs.replace(new, id=job_id, idempotency_key=None))
-    await keys.call("claim", "confirm" if isinstance(answer, Receipt) else "withdraw", name, word)
+    cache = new.cache if home_of(job_id) == home_of(new.id) else None  # its claim lies where its jobs do
+    answer = await submit(msgspec.structs.replace(new, id=job_id, idempotency_key=None, cache=cache))
+    if isinstance(answer, Receipt):
+        await keys.call("claim", "confirm", name, word, answer.job.id)
+    else:
+        await keys.call("claim", "withdraw", name, word)
     if isinstance(answer, Receipt) and job_id != new.id:
-        return msgspec.structs.replace(answer, replayed=True)
+        return msgspec.structs.replace(answer, replayed=True, cached=False)
     return answer
 
 

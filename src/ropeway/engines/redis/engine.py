@@ -36,6 +36,7 @@ from ropeway.engines.redis.address import Address, parse
 from ropeway.engines.redis.claiming import free_claims, submit_under_claim
 from ropeway.engines.redis.fleet import PROVE_S, Failpoint, Fleet
 from ropeway.engines.redis.lane import chunks
+from ropeway.engines.redis.limiting import LimitsRole
 from ropeway.engines.redis.records import RecordsRole
 from ropeway.engines.redis.renewer import RedisRenewer, merged
 
@@ -48,7 +49,7 @@ STEADY_S = 5.0  # after an outage nobody is rescued for so long: who lives renew
 _encode = msgspec.json.Encoder().encode
 
 
-class RedisEngine(RecordsRole):
+class RedisEngine(RecordsRole, LimitsRole):
     """Jobs on a Redis or Valkey server, or spread over the partitions of a cluster.
 
     The durability class is what the server proves (see `proof`), at the start and again every `prove_s` seconds. Use an
@@ -103,8 +104,16 @@ class RedisEngine(RecordsRole):
             return await self._spread(jobs, lambda job: job.id, lambda p, part: p.submits.do(part))
         return [(await self._submit_one(job)) for job in jobs]  # in order: one may repeat another's key
 
-    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
-        return await self._spread(job_ids, _itself, lambda p, part: upkeep.cancel(p.partition, tenant, part, reason))
+    async def cancel(
+        self,
+        tenant: str,
+        job_ids: Sequence[str],
+        reason: str | None,
+        word: str | None = None,
+        for_all: bool = False,
+    ) -> list[Job | JobNotFound]:
+        wish = upkeep.Stop(reason, word or self._random(8).hex(), for_all)
+        return await self._spread(job_ids, _itself, lambda p, part: upkeep.cancel(p.partition, tenant, part, wish))
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]

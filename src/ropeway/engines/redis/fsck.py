@@ -3,7 +3,8 @@
 A job's row is the truth; indexes and counts follow from it. Everything is looked at in scripts of at most 64 jobs, each
 of which sees all that it compares in one moment: a job that moves meanwhile is no false alarm. Counts cannot be told in
 one moment. What a count is wrong by, however, stays the same however the jobs move, so it is taken from a walk in which
-that queue's counts did not change, twice; the counts of a queue that never rests are compared with its line alone.
+that queue's counts did not change, twice; the counts of a queue that never rests are compared with its line alone. How
+many jobs of a limit run stays the same where it is full, whoever they are: that is told where all queues rest.
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ _SINGLE = {
     "tasks": "hash",
     "past": "zset",
     "usages": "zset",
+    "limits": "hash",
+    "calls": "zset",
+    "idle": "zset",
 }
 _NAMED = {
     "job": "hash",
     "log": "stream",
     "ready": "zset",
+    "parked": "zset",
     "wake": "zset",
     "failed": "zset",
     "all": "stream",
@@ -61,16 +66,21 @@ _NAMED = {
 }
 _INDEXES = frozenset(
     {"due", "late", "ended", "claims", "sessions", "queues", "ready", "failed", "all", "held", "asked"}
-    | {"ids", "past"}
+    | {"ids", "past", "parked", "limits", "calls", "idle"}
 )
-_OWNED = frozenset({"log", "claim", "session", "queue", "ready", "wake", "rec", "bucket", "usage"})
+_OWNED = frozenset({"log", "claim", "session", "queue", "ready", "parked", "wake", "rec", "bucket", "usage"})
 _OF_RECORDS = frozenset({"ids", "past"})
+_SCANS = {"zset": "ZSCAN", "set": "SSCAN", "hash": "HSCAN"}
 _KINDS = {"sessions": "session", "queues": "queue"}  # of what is found in an index; `stray` elsewhere
 
 Tally = dict[tuple[str, str], int]
-"""By queue and count (`<tenant>/<state>`); the bytes that ended jobs come to stand under the queue ''."""
+"""By queue and count (`<tenant>/<state>`); the bytes that ended jobs come to stand under the queue ''.
+
+How many jobs of a limit run stands under its key, behind a space: no queue has one.
+"""
 
 KEPT = ("", "kept_bytes")
+RUNNING = "running"
 
 
 async def inspect(partition: Partition, progress: Progress | None = None) -> list[Finding]:
@@ -149,7 +159,9 @@ class Walk:
 
     async def _look_at_jobs(self, ids: Sequence[str]) -> None:
         reply = await self._partition.call("fsck_jobs", int(self._mend), *ids)
-        for job_id, (state, queue, tenant, size, number, *faults) in zip(ids, reply.values, strict=True):
+        for job_id, (state, queue, tenant, size, number, parked, limits, *faults) in zip(
+            ids, reply.values, strict=True
+        ):
             for n in range(0, len(faults), 3):
                 if faults[n] == "unlisted" and self._mend:
                     self._unlisted[job_id] = int(number)
@@ -163,6 +175,15 @@ class Walk:
             elif state:
                 self.found[queue, f"{tenant}/{state}"] += 1
                 self.found[queue, f"/{state}"] += 1
+                self._count_limits(queue, tenant, parked, limits)
+
+    def _count_limits(self, queue: str, tenant: str, parked: str, limits: str) -> None:
+        """A live job that is parked, or that runs under limits."""
+        if parked:
+            self.found[queue, f"{tenant}/parked"] += 1
+            self.found[queue, "/parked"] += 1
+        for key in limits.split(" ")[::5] if limits else ():
+            self.found[f" {key}", RUNNING] += 1
 
     async def _list(self) -> None:
         """Put jobs back on their tenants' lists, which must be done from the oldest on."""
@@ -205,10 +226,8 @@ class Walk:
                     return
                 cursor = f"({entries[-1][0]}"
                 continue
-            cursor, found = await _ask(
-                self._partition, "ZSCAN" if kind == "zset" else "SSCAN", full, cursor, "COUNT", BATCH
-            )
-            yield found[::2] if kind == "zset" else found
+            cursor, found = await _ask(self._partition, _SCANS[kind], full, cursor, "COUNT", BATCH)
+            yield found if kind == "set" else found[::2]
             if cursor == "0":
                 return
 
@@ -236,8 +255,11 @@ def _drifts(walk: Walk) -> tuple[Tally, list[str]]:
     """What each count is wrong by, where a queue's counts did not change meanwhile; and the queues where they did."""
     moved = {place[0] for place in walk.before.keys() | walk.after.keys() if _differs(walk, place)}
     live = {place for place in walk.after if not place[1].endswith(tuple(TERMINAL))} | walk.found.keys()
+    if moved:
+        live = {place for place in live if not place[0].startswith(" ")}
     wrong = {place: walk.after.get(place, 0) - walk.found[place] for place in live if place[0] not in moved}
-    return {place: by for place, by in wrong.items() if by}, sorted(moved - {""})
+    queues = {name for name in moved if name and not name.startswith(" ")}
+    return {place: by for place, by in wrong.items() if by}, sorted(queues)
 
 
 def _differs(walk: Walk, place: tuple[str, str]) -> bool:
@@ -256,6 +278,8 @@ async def _beside_line(partition: Partition, queue: str, mend: bool) -> Finding 
 def _wrong(partition: Partition, place: tuple[str, str], by: int, mend: bool) -> Finding:
     queue, field = place
     key = f"{partition.root}:queue:{queue}" if queue else f"{partition.root}:meta"
+    if queue.startswith(" "):
+        key, field = f"{partition.root}:limits", f"how many run under{queue}"
     return Finding("count", key, f"{field} is {abs(by):,} too {'high' if by > 0 else 'low'}", True, mend)
 
 
@@ -263,16 +287,25 @@ async def _counts(partition: Partition) -> Tally:
     """All counts that are kept."""
     kept = await _ask(partition, "HGET", f"{partition.root}:meta", KEPT[1])
     counts: Tally = {KEPT: int(kept or 0)}
+    async for key, row in _hash(partition, f"{partition.root}:limits"):
+        if (running := row.partition(" ")[0]).isdigit():
+            counts[f" {key}", RUNNING] = int(running)
     for queue in await _ask(partition, "SMEMBERS", f"{partition.root}:queues"):
-        cursor = "0"
-        while True:
-            key = f"{partition.root}:queue:{queue}"
-            cursor, found = await _ask(partition, "HSCAN", key, cursor, "COUNT", SCAN_COUNT)
-            fields = zip(found[::2], found[1::2], strict=True)
-            counts.update({(queue, field): int(n) for field, n in fields if "/" in field})
-            if cursor == "0":
-                break
+        async for field, n in _hash(partition, f"{partition.root}:queue:{queue}"):
+            if "/" in field:
+                counts[queue, field] = int(n)
     return counts
+
+
+async def _hash(partition: Partition, key: str) -> AsyncIterator[tuple[str, str]]:
+    """A hash's fields with their values."""
+    cursor = "0"
+    while True:
+        cursor, found = await _ask(partition, "HSCAN", key, cursor, "COUNT", SCAN_COUNT)
+        for pair in zip(found[::2], found[1::2], strict=True):
+            yield pair
+        if cursor == "0":
+            return
 
 
 async def _ask(partition: Partition, *command: str | int) -> Any:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 from ropeway.domain.change import Change
 from ropeway.domain.errors import EngineUnavailable, JobNotFound, LeaseLost
-from ropeway.domain.event import OUTPUT_RESET, STARTED, Event
+from ropeway.domain.event import OUTPUT_RESET, OUTPUT_RESUMED, STARTED, Event
 from ropeway.domain.job import Job, NewJob
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import taken_by
 from ropeway.engines.redis.accounts import account
 from ropeway.engines.redis.lane import chunks
 from ropeway.engines.redis.link import Arg
@@ -30,7 +31,7 @@ from ropeway.engines.redis.rows import (
 __all__ = ["Rule", "change", "load"]
 
 TRIES = 50  # a job that is written more often than this while we look would be written 10,000 times a second
-_OPENINGS = (STARTED, OUTPUT_RESET)
+_OPENINGS = (STARTED, OUTPUT_RESET, OUTPUT_RESUMED)
 
 Answer = Job | JobNotFound | LeaseLost | State | None
 
@@ -102,6 +103,9 @@ def _arguments(stored: Stored, outcome: Change) -> list[Arg]:
         *_delivery(outcome.delivery),
         len(told := account(outcome.used)),
         *told,
+        len(given := _given(stored.job, outcome)),
+        *given,
+        repr(outcome.owed) if outcome.owed else "",
     ]
 
 
@@ -112,6 +116,17 @@ def _delivery(new: NewJob | None) -> tuple[Arg, ...]:
     options = new.options
     row = (new.id, new.queue, new.tenant, new.task, int(new.priority), repr(options.cost), new.input)
     return (10, *row, options_text(options), *keeps(options))
+
+
+def _given(old: Job, outcome: Change) -> list[str]:
+    """What an attempt that ends gives back to the bucket of each of its job's limits."""
+    job = outcome.job
+    if old.state is not State.running or job.state is State.running:
+        return []
+    took = (taken_by(limit, job.last_outcome or "lost", outcome.used) for limit in job.options.limits)
+    return [
+        repr(0.0 if some is None else limit.amount - some) for limit, some in zip(job.options.limits, took, strict=True)
+    ]
 
 
 def _entry(event: Event) -> tuple[Arg, ...]:

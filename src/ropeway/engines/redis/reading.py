@@ -84,13 +84,14 @@ async def stats(partition: Partition, tenant: str | None) -> list[QueueStats]:
 
 def policy_from(queue: str, values: Sequence[str]) -> QueuePolicy:
     """A policy as the scripts tell it."""
-    max_depth, max_own, weights, paused = values
+    max_depth, max_own, weights, paused, max_running = values
     return QueuePolicy(
         queue,
         int(max_depth),
         int(max_own) if max_own else None,
         _decode_weights(weights) if weights else {},
         paused == "1",
+        int(max_running) if max_running else None,
     )
 
 

@@ -7,6 +7,7 @@ first value (version 1, attempt 0, queued, ...) is not stored: a waiting job is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from ropeway.domain.event import Cursor, Event
 from ropeway.domain.job import DEFAULT_OPTIONS, Job, JobOptions
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import Limit
 from ropeway.domain.rank import Priority
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "events_text",
     "job_from",
     "keeps",
+    "limits_text",
+    "number_text",
     "options_from",
     "options_text",
     "past_from",
@@ -37,6 +41,7 @@ _FIRST: dict[str, int] = {
     "epoch": 0,
     "seq": 2,
     "started_epoch": 0,
+    "joined": 0,
 }
 _INSTANTS = [
     "run_at_ms",
@@ -58,6 +63,8 @@ _TEXTS = [
     "error",
     "usage",
     "retry_of",
+    "sharers",
+    "parked",
 ]
 _CHANGING = [*_FIRST, *_INSTANTS, *_TEXTS, "state"]
 
@@ -155,6 +162,21 @@ def options_from(text: str) -> JobOptions:
 def keeps(options: JobOptions) -> tuple[int, int]:
     """For how many ms a job is kept after it ended, and after it failed; -1: for ever."""
     return _ms(options.retention_s), _ms(options.failed_retention_s)
+
+
+@lru_cache(_CACHE_SIZE)
+def limits_text(limits: tuple[Limit, ...]) -> str:
+    """Limits as the scripts take them: for each `key max_running per_s burst amount`, '-' for none."""
+    return " ".join(
+        f"{limit.key} {number_text(limit.max_running)} {number_text(limit.per_s)} {number_text(limit.burst)}"
+        f" {number_text(limit.amount)}"
+        for limit in limits
+    )
+
+
+def number_text(number: float | None) -> str:
+    """A number as the scripts take it; '-' for none."""
+    return "-" if number is None else repr(number)
 
 
 def events_text(drafts: Iterable[tuple[str, str]]) -> str:

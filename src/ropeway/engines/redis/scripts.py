@@ -10,7 +10,7 @@ from typing import NamedTuple
 __all__ = ["SCRIPTS", "Script"]
 
 _FOLDER = files("ropeway.engines.redis") / "lua"
-_COMMON = "common.lua"
+_COMMON = ("common.lua", "limiting.lua")
 
 
 class Script(NamedTuple):
@@ -29,7 +29,7 @@ def _load(name: str) -> Script:
 
 
 def _shared(body: str) -> str:
-    """The body behind those paragraphs of the common file whose names it uses, or that one of those uses.
+    """The body behind those paragraphs of the common files whose names it uses, or that one of those uses.
 
     Each run of a script makes every function in it anew: what is not used would be a fifth of a short script's time.
     """
@@ -41,12 +41,16 @@ def _shared(body: str) -> str:
     return body
 
 
-_PARAGRAPHS = re.split(r"\n\n(?=\S)", (_FOLDER / _COMMON).read_text(encoding="utf-8").strip())
+_PARAGRAPHS = [
+    paragraph
+    for name in _COMMON
+    for paragraph in re.split(r"\n\n(?=\S)", (_FOLDER / name).read_text(encoding="utf-8").strip())
+]
 
 
 SCRIPTS = {
     name: _load(name)
     for name in sorted(entry.name.removesuffix(".lua") for entry in _FOLDER.iterdir() if entry.name.endswith(".lua"))
-    if name + ".lua" != _COMMON
+    if name + ".lua" not in _COMMON
 }
 """Every script by its name."""

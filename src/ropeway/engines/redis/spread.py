@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
+from ropeway.domain.cache import home_of
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.webhook import parent_id
 from ropeway.engines.redis.fleet import Fleet, Home
@@ -52,7 +53,7 @@ class Spread:
 
     def _place(self, key: str) -> int:
         count = len(self._open.homes)
-        return binascii.crc32(parent_id(key).encode()) % count if count > 1 else 0
+        return binascii.crc32(home_of(parent_id(key)).encode()) % count if count > 1 else 0
 
     def _home(self, job_id: str) -> Partition:
         return self._open.homes[self._place(job_id)].partition

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable, QueueFull, TooManyQueued
-from ropeway.domain.job import CLAIM_MS, Job, NewJob, Receipt, job_of
+from ropeway.domain.job import CLAIM_MS, Job, JobOptions, NewJob, Receipt, job_of
 from ropeway.domain.rank import Priority
 from ropeway.engines.base import Refusal
 from ropeway.engines.redis.link import Arg
 from ropeway.engines.redis.partition import Partition
-from ropeway.engines.redis.rows import job_from, keeps, options_text
+from ropeway.engines.redis.rows import job_from, keeps, limits_text, options_text
 
 __all__ = ["again", "size", "submit"]
 
@@ -82,16 +82,12 @@ def _kind(job: NewJob) -> tuple[Arg, ...]:
 def _rest(job: NewJob) -> str:
     """What few jobs have."""
     options = job.options
-    plain = job.delay_ms <= 0 and options.queue_timeout_s is None and options.webhook is None
-    if plain and job.retry_of is None and job.idempotency_key is None and job.max_own is None:
+    plain = job.delay_ms <= 0 and options.queue_timeout_s is None and not _ends_apart(options)
+    if plain and job.retry_of is None and job.idempotency_key is None and job.max_own is None and job.cache is None:
         return ""
-    rest: dict[str, Any] = {}
+    rest = _rest_of_options(options)
     if job.delay_ms > 0:
         rest["delay"] = job.delay_ms
-    if options.queue_timeout_s is not None:
-        rest["wait"] = round(options.queue_timeout_s * 1000)
-    if options.webhook is not None:
-        rest["hook"] = True
     if job.max_own is not None:
         rest["most"] = job.max_own
     if job.retry_of is not None:
@@ -99,7 +95,27 @@ def _rest(job: NewJob) -> str:
     if job.idempotency_key is not None:
         rest["key"] = job.idempotency_key
         rest["fingerprint"] = job.fingerprint
+    if job.cache is not None:
+        rest |= {"cache": job.cache.key, "ttl": job.cache.ttl_ms}
+        if job.cache.fresh:
+            rest["fresh"] = True
     return _encode(rest).decode()
+
+
+def _rest_of_options(options: JobOptions) -> dict[str, Any]:
+    rest: dict[str, Any] = {}
+    if options.queue_timeout_s is not None:
+        rest["wait"] = round(options.queue_timeout_s * 1000)
+    if _ends_apart(options):
+        rest["hook"] = True
+    if options.limits:
+        rest["limits"] = limits_text(options.limits)
+    return rest
+
+
+def _ends_apart(options: JobOptions) -> bool:
+    """Whether the job's end does more than most jobs': makes a delivery, frees a limit, or moves its tenant's tag."""
+    return options.webhook is not None or bool(options.limits) or options.cost_measure is not None
 
 
 def _answer(new: NewJob, answer: Any, depth: int, now_ms: int) -> Receipt | Refusal:
@@ -107,7 +123,8 @@ def _answer(new: NewJob, answer: Any, depth: int, now_ms: int) -> Receipt | Refu
         fields = dict(zip(answer[::2], answer[1::2], strict=True))
         stored = job_from(fields["id"], answer)
         assert stored is not None
-        return Receipt(stored.job, replayed=True, depth=depth)
+        cached = "cached" in fields
+        return Receipt(stored.job, replayed=not cached, depth=depth, cached=cached)
     if answer in _REFUSED:
         return _REFUSED[answer](new.queue, depth)
     return Receipt(job_of(new, float(answer), now_ms), False, depth)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 
-from ropeway.domain.change import Change, asked_to_stop, worker_lost
+from ropeway.domain.change import Change, stopped, worker_lost
 from ropeway.domain.errors import JobLive, JobNotFound
 from ropeway.domain.job import Job
 from ropeway.domain.lease import Renewal
@@ -15,16 +15,24 @@ from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.domain.worker import WorkerCard
 from ropeway.engines.base import Promotion
+from ropeway.engines.redis.keeping import change_kept
 from ropeway.engines.redis.lane import MAX_ITEMS, chunks
 from ropeway.engines.redis.link import Arg
-from ropeway.engines.redis.moving import change
 from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.reading import policy_from, stats
 from ropeway.engines.redis.working import fail_late
 
-__all__ = ["announce", "cancel", "close", "elect", "promote", "prune", "purge", "renew", "rescue", "set_queue"]
+__all__ = ["Stop", "announce", "cancel", "close", "elect", "promote", "prune", "purge", "renew", "rescue", "set_queue"]
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Stop(NamedTuple):
+    """How jobs are to be cancelled. `word` is always there: a lost reply has the cancel made again."""
+
+    reason: str | None
+    word: str
+    for_all: bool
 
 
 async def announce(partition: Partition, worker: WorkerCard) -> None:
@@ -59,7 +67,7 @@ async def rescue(partition: Partition, limit: int) -> int:
 async def _rescue(partition: Partition, session: str, limit: int) -> int:
     """End the attempts of an expired session, or of any ('')."""
     ids = (await partition.call("lost", session, limit)).values[0]
-    ended = await change(partition, ids, _lost)
+    ended = await change_kept(partition, ids, _lost)
     return sum(job is not None for job in ended)
 
 
@@ -67,19 +75,15 @@ def _lost(job: Job | None, now_ms: int) -> Change | None:
     return worker_lost(job, now_ms) if job is not None and job.state is State.running else None
 
 
-async def cancel(
-    partition: Partition, tenant: str, job_ids: Sequence[str], reason: str | None
-) -> list[Job | JobNotFound]:
+async def cancel(partition: Partition, tenant: str, job_ids: Sequence[str], wish: Stop) -> list[Job | JobNotFound]:
     """`Submission.cancel`."""
 
     def rule(job: Job | None, now_ms: int) -> Change | Job | JobNotFound:
         if job is None or job.tenant != tenant:
             return JobNotFound()
-        if job.state.terminal or job.cancel_requested_at_ms is not None:
-            return job
-        return asked_to_stop(job, reason, now_ms)
+        return stopped(job, wish.reason, now_ms, wish.word, wish.for_all) or job
 
-    return cast(list[Job | JobNotFound], await change(partition, job_ids, rule, inputs=True))
+    return cast(list[Job | JobNotFound], await change_kept(partition, job_ids, rule, inputs=True))
 
 
 async def purge(partition: Partition, tenant: str, job_ids: Sequence[str]) -> list[JobNotFound | JobLive | None]:
@@ -122,6 +126,8 @@ def _policy_fields(change: QueueChange) -> list[str]:
         fields += ("weights", _encode(change.weights).decode() if change.weights else "")
     if change.paused is not msgspec.UNSET:
         fields += ("paused", "1" if change.paused else "")
+    if change.max_running is not msgspec.UNSET:
+        fields += ("max_running", str(change.max_running or ""))
     return fields
 
 

@@ -38,6 +38,7 @@ FROM jsonb_each(?1)
 """
 
 _ADD_INPUTS = "INSERT INTO inputs(n, input) SELECT value->>0, value->>1 FROM jsonb_each(?1)"
+_ADD_KEYS = "UPDATE jobs SET cache = taken.value->>1 FROM jsonb_each(?1) AS taken WHERE n = taken.value->>0"
 _ADD_BIG_INPUT = "INSERT INTO inputs(n, input) VALUES (?, ?)"
 
 _decode_known = msgspec.json.Decoder(tuple[int, set[str]]).decode
@@ -52,6 +53,7 @@ class Arrivals:
         self._last_number = last_number
         self._rows: list[tuple[Any, ...]] = []
         self._inputs: list[tuple[int, str]] = []
+        self._keys: list[tuple[int, str]] = []
 
     def add(self, new: NewJob, flow: Flow) -> Job:
         """Take one more job into its line."""
@@ -66,6 +68,8 @@ class Arrivals:
             + ((job.retry_of, key) if key is not None or job.retry_of is not None else ())
         )
         self._inputs.append((n, job.input))
+        if new.cache is not None:
+            self._keys.append((n, new.cache.key))
         if job.run_at_ms is not None:
             flow.scheduled += 1
         return job
@@ -80,6 +84,7 @@ class Arrivals:
         for row in self._inputs:
             if len(row[1]) > _BIG_BYTES:
                 tx.run(_ADD_BIG_INPUT, *row)
+        tx.run_packed(_ADD_KEYS, self._keys)
         self._flows.save()
         self._tell()
         return True

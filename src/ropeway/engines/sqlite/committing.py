@@ -23,8 +23,9 @@ from ropeway.engines.sqlite.transaction import Transaction
 __all__ = ["commit"]
 
 _HELD = """
-SELECT json_group_array(json_array(
-    jobs.n, jobs.id, state, token, last_outcome, cancel_requested_at_ms IS NOT NULL, tenant, queue, task, options))
+SELECT json_array(json_group_array(json_array(
+    jobs.n, jobs.id, state, token, last_outcome, cancel_requested_at_ms IS NOT NULL, tenant, queue, task, options)),
+    json((SELECT json_group_array(queue) FROM queues WHERE max_running IS NOT NULL)))
 FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
 """
 
@@ -52,11 +53,18 @@ class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     options: str | None
 
     @property
-    def has_webhook(self) -> bool:
-        return self.options is not None and options_from(self.options).webhook is not None
+    def is_plain(self) -> bool:
+        """Whether nothing but its row and the counts changes with its end."""
+        if self.options is None:
+            return True
+        options = options_from(self.options)
+        return options.webhook is None and not options.limits and options.cost_measure is None
 
 
-_decode = msgspec.json.Decoder(list[_Row], strict=False).decode  # SQLite writes a truth as 0 or 1
+_Held = tuple[list[_Row], list[str]]
+"""Jobs, and the queues of which only so many may run at once."""
+
+_decode = msgspec.json.Decoder(_Held, strict=False).decode  # SQLite writes a truth as 0 or 1
 
 
 def commit(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
@@ -64,28 +72,30 @@ def commit(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
     ids = [commit.lease.job_id for commit in batch]
     if len(set(ids)) != len(ids):
         return _move(tx, batch)  # one commit depends on another's outcome
-    rows = {row.id: row for row in _decode(tx.value(_HELD, encode_text(ids)))}
+    held, narrow = _decode(tx.value(_HELD, encode_text(ids)))
+    rows = {row.id: row for row in held}
     ending = [_end_of(rows.get(commit.lease.job_id), commit) for commit in batch]
-    _end(
-        tx, [(rows[commit.lease.job_id], end, commit.outcome) for commit, end in zip(batch, ending, strict=True) if end]
-    )
+    ended = [(rows[commit.lease.job_id], end, commit.outcome) for commit, end in zip(batch, ending, strict=True) if end]
+    _end(tx, ended, narrow)
     others = iter(_move(tx, [commit for commit, end in zip(batch, ending, strict=True) if end is None]))
     return [next(others) if end is None else end for end in ending]
 
 
 def _end_of(row: _Row | None, commit: Commit) -> State | None:
     """The state that a held lease's commit plainly ends its job in; None for every other case."""
-    if row is None or row.state != CODES[State.running] or row.token != commit.lease.token or row.has_webhook:
+    if row is None or row.state != CODES[State.running] or row.token != commit.lease.token or not row.is_plain:
         return None
     return State.cancelled if row.cancel_requested else ENDS.get(commit.outcome.kind)
 
 
-def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]]) -> None:
+def _end(tx: Transaction, endings: Sequence[tuple[_Row, State, Outcome]], narrow: Sequence[str]) -> None:
     if not endings:
         return
     tx.run_packed(_END, [_values(tx.now_ms, *ending) for ending in endings], tx.now_ms)
     for (queue, tenant, state), jobs in Counter([(row.queue, row.tenant, end) for row, end, _ in endings]).items():
         tx.ledger.count(queue, tenant, State.running, state, jobs)
+        if queue in narrow:
+            tx.topics.queue(queue)
     ended = [row.id for row, _, _ in endings]
     tx.topics.jobs.update(ended)
     tx.topics.ends.update(ended)
@@ -106,6 +116,7 @@ def _move(tx: Transaction, batch: Sequence[Commit]) -> list[State | LeaseLost]:
     moving = Moving(tx, load(tx, {commit.lease.job_id for commit in batch}))
     answers = [_commit(tx, moving, commit) for commit in batch]
     moving.save()
+    tx.settle()
     return answers
 
 

@@ -1,4 +1,4 @@
-"""Cancel, purge, and the queues' policies; and the one way a job leaves the tables."""
+"""Cancel, purge, the queues' and the limits' policies; and the one way a job leaves the tables."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import NamedTuple
 
 import msgspec
 
-from ropeway.domain.change import asked_to_stop
+from ropeway.domain.cache import claim_of
+from ropeway.domain.change import stopped
 from ropeway.domain.errors import JobLive, JobNotFound
 from ropeway.domain.job import Job
+from ropeway.domain.limit import LimitPolicy, LimitState
 from ropeway.domain.queue import QueueChange, QueuePolicy
+from ropeway.engines.sqlite.keeping import kept
 from ropeway.engines.sqlite.moving import Moving, load_with_inputs
 from ropeway.engines.sqlite.schema import STATES
 from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
-__all__ = ["Cancel", "Purge", "cancel", "purge", "remove", "set_queue"]
+__all__ = ["Cancel", "LimitChange", "Purge", "cancel", "purge", "remove", "set_limits", "set_queue"]
 
 _DOOMED = """
-SELECT json_group_array(json_array(jobs.n, jobs.id, tenant, state, claim))
+SELECT json_group_array(json_array(jobs.n, jobs.id, tenant, state, claim, cache))
 FROM json_each(?1) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
 """
 
@@ -34,13 +37,18 @@ UPDATE claims SET orphan = 1 FROM (SELECT value->>0 AS tenant, value->>1 AS key 
 WHERE claims.tenant = made.tenant AND claims.key = made.key
 """
 
+_FREE = """
+DELETE FROM claims WHERE (tenant, key, job_id) IN (SELECT value->>0, value->>1, value->>2 FROM jsonb_each(?1))
+"""
+
 _POLICIES = """
 SELECT json_group_array(policy) FROM json_each(?1) AS wanted CROSS JOIN queues ON queues.queue = wanted.value
 """
 
 _SET_POLICIES = """
-INSERT INTO queues(queue, policy, paused) SELECT value->>0, value->>1, value->>2 FROM jsonb_each(?1) WHERE true
-ON CONFLICT DO UPDATE SET policy = excluded.policy, paused = excluded.paused
+INSERT INTO queues(queue, policy, paused, max_running)
+SELECT value->>0, value->>1, value->>2, value->>3 FROM jsonb_each(?1) WHERE true
+ON CONFLICT DO UPDATE SET policy = excluded.policy, paused = excluded.paused, max_running = excluded.max_running
 """
 
 
@@ -50,6 +58,8 @@ class Cancel(NamedTuple):
     tenant: str
     job_id: str
     reason: str | None
+    word: str | None = None
+    for_all: bool = False
 
 
 class Purge(NamedTuple):
@@ -59,12 +69,20 @@ class Purge(NamedTuple):
     job_id: str
 
 
+class LimitChange(NamedTuple):
+    """What counts for a limit's key from now on."""
+
+    key: str
+    policy: LimitPolicy | None
+
+
 class _Doomed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     n: int
     id: str
     tenant: str
     state: int
     claim: str | None
+    cache: str | None
 
 
 _decode_doomed = msgspec.json.Decoder(list[_Doomed]).decode
@@ -77,6 +95,7 @@ def cancel(tx: Transaction, wishes: Sequence[Cancel]) -> list[Job | JobNotFound]
     moving = Moving(tx, load_with_inputs(tx, {wish.job_id for wish in wishes}))
     answers = [_cancel(tx, moving, wish) for wish in wishes]
     moving.save()
+    tx.settle()
     return answers
 
 
@@ -84,10 +103,11 @@ def _cancel(tx: Transaction, moving: Moving, wish: Cancel) -> Job | JobNotFound:
     job = moving.owned(wish.tenant, wish.job_id)
     if job is None:
         return JobNotFound()
-    if job.state.terminal or job.cancel_requested_at_ms is not None:
+    change = stopped(job, wish.reason, tx.now_ms, wish.word, wish.for_all)
+    if change is None:
         return job
-    asked = moving.apply(job, asked_to_stop(job, wish.reason, tx.now_ms))
-    if not asked.state.terminal:
+    asked = moving.apply(job, kept(tx, job, change))
+    if asked.cancel_requested_at_ms is not None and not asked.state.terminal:
         tx.topics.worker(job.session)
     return asked
 
@@ -111,7 +131,8 @@ def _purge(doomed: dict[str, _Doomed], wish: Purge) -> JobNotFound | JobLive | N
 
 
 def remove(tx: Transaction, job_ids: Sequence[str]) -> None:
-    """Forget terminal jobs with their inputs and events. Their claims stay, without a job; so do the counts of them."""
+    """Forget terminal jobs with their inputs, events and content keys. Their idempotency claims stay, without a job; so
+    do the counts of them."""
     if not job_ids:
         return
     doomed = _find_doomed(tx, job_ids).values()
@@ -119,6 +140,7 @@ def remove(tx: Transaction, job_ids: Sequence[str]) -> None:
     for statement in _REMOVE:
         tx.run(statement, numbers)
     tx.run_packed(_ORPHAN, [(job.tenant, job.claim) for job in doomed if job.claim is not None])
+    tx.run_packed(_FREE, [(job.tenant, claim_of(job.cache), job.id) for job in doomed if job.cache is not None])
     gone = [job.id for job in doomed]
     tx.topics.jobs.update(gone)
     tx.topics.ends.update(gone)
@@ -135,6 +157,16 @@ def set_queue(tx: Transaction, changes: Sequence[QueueChange]) -> list[QueuePoli
     for change in changes:
         policies[change.queue] = change.applied_to(policies.get(change.queue) or QueuePolicy(change.queue))
         tx.topics.queue(change.queue)
-    rows = [(policy.queue, encode_text(policy), policy.paused) for policy in policies.values()]
+    rows = [(policy.queue, encode_text(policy), policy.paused, policy.max_running) for policy in policies.values()]
     tx.run_packed(_SET_POLICIES, rows)
     return [policies[change.queue] for change in changes]
+
+
+def set_limits(tx: Transaction, changes: Sequence[LimitChange]) -> list[LimitState]:
+    """`Submission.set_limits`."""
+    return [_set_limit(tx, change) for change in changes]
+
+
+def _set_limit(tx: Transaction, change: LimitChange) -> LimitState:
+    tx.limits.set(change.key, change.policy)
+    return tx.limits.told(change.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitPolicy, LimitSignal, LimitState, check_policies
 from ropeway.domain.log import EventPage, LogQuery
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
 from ropeway.domain.record import Put, Record, RecordConflict, RecordKey, check_puts
@@ -26,7 +27,7 @@ from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewe
 from ropeway.engines.hints import Board, Listener
 from ropeway.engines.sqlite import accounts, reading, recording, verbs
 from ropeway.engines.sqlite.connection import SqliteOptions
-from ropeway.engines.sqlite.controlling import Cancel, Purge
+from ropeway.engines.sqlite.controlling import Cancel, LimitChange, Purge
 from ropeway.engines.sqlite.finding import find
 from ropeway.engines.sqlite.hearing import Hearing
 from ropeway.engines.sqlite.readers import Readers
@@ -109,8 +110,16 @@ class SqliteEngine:
     async def submit(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
         return await self._write.do(verbs.SUBMIT, jobs)
 
-    async def cancel(self, tenant: str, job_ids: Sequence[str], reason: str | None) -> list[Job | JobNotFound]:
-        return await self._write.do(verbs.CANCEL, [Cancel(tenant, job_id, reason) for job_id in job_ids])
+    async def cancel(
+        self,
+        tenant: str,
+        job_ids: Sequence[str],
+        reason: str | None,
+        word: str | None = None,
+        for_all: bool = False,
+    ) -> list[Job | JobNotFound]:
+        wishes = [Cancel(tenant, job_id, reason, word, for_all) for job_id in job_ids]
+        return await self._write.do(verbs.CANCEL, wishes)
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]
@@ -123,6 +132,10 @@ class SqliteEngine:
     async def set_queue(self, changes: Sequence[QueueChange]) -> list[QueuePolicy]:
         return await self._write.do(verbs.SET_QUEUE, changes)
 
+    async def set_limits(self, changes: Mapping[str, LimitPolicy | None]) -> list[LimitState]:
+        check_policies(changes)
+        return await self._write.do(verbs.SET_LIMITS, [LimitChange(*change) for change in changes.items()])
+
     # -- Execution
 
     async def publish(self, tasks: Sequence[TaskCard]) -> None:
@@ -133,6 +146,9 @@ class SqliteEngine:
 
     async def lease(self, request: LeaseRequest) -> list[Assignment]:
         return (await self._write.do(verbs.LEASE, [request]))[0]
+
+    async def signal(self, signals: Sequence[LimitSignal]) -> None:
+        await self._write.do(verbs.SIGNAL, signals)
 
     async def renew(self, session: str, ttl_ms: int) -> Renewal:
         return (await self._write.do(verbs.RENEW, [Renew(session, ttl_ms)]))[0]
@@ -171,6 +187,9 @@ class SqliteEngine:
 
     async def stats(self, tenant: str | None = None) -> list[QueueStats]:
         return await self._read.in_thread(reading.stats, tenant)
+
+    async def limits(self) -> list[LimitState]:
+        return await self._read.in_thread(reading.limits)
 
     async def tasks(self) -> list[TaskCard]:
         return self._read.at_once(reading.tasks)

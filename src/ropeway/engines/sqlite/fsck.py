@@ -18,12 +18,25 @@ MOST = 100  # of one kind: a file that is broken is broken everywhere
 
 _ORPHANS = {
     "inputs": "SELECT count(*) FROM inputs WHERE n NOT IN (SELECT n FROM jobs)",
+    "claims": "SELECT count(*) FROM claims WHERE ttl_ms IS NOT NULL AND job_id NOT IN (SELECT id FROM jobs)",
     "events": "SELECT count(*) FROM (SELECT DISTINCT n FROM events) WHERE n NOT IN (SELECT n FROM jobs)",
 }
 _NO_INPUT = "SELECT id FROM jobs WHERE n NOT IN (SELECT n FROM inputs) LIMIT ?"
 _NO_SESSION = (
     "SELECT id FROM jobs WHERE state = ? AND (session IS NULL OR session NOT IN (SELECT session FROM sessions)) LIMIT ?"
 )
+_RUN_UNDER = """
+SELECT value->>'key', count(*) FROM jobs CROSS JOIN json_each(jobs.options, '$.limits')
+WHERE state = ? AND options IS NOT NULL GROUP BY 1
+"""
+_ASTRAY = """
+SELECT id FROM jobs WHERE parked IS NOT NULL AND (state <> ? OR parked NOT IN (
+    SELECT value->>'key' FROM json_each(jobs.options, '$.limits'))) LIMIT ?
+"""
+_STUCK = """
+SELECT DISTINCT parked FROM jobs WHERE parked IS NOT NULL
+AND parked NOT IN (SELECT key FROM limits WHERE running > 0 OR due_ms IS NOT NULL) LIMIT ?
+"""
 _JOBS = "SELECT queue, tenant, count(*) FROM jobs WHERE state = ? GROUP BY queue, tenant"
 
 
@@ -36,7 +49,7 @@ def inspect(path: Path) -> list[Finding]:
     try:
         connection.execute("BEGIN")
         broken = [Finding("file", str(path), text) for text in _broken_pages(connection)]
-        return broken or [*_orphans(connection), *_lost(connection), *_counts(connection)]
+        return broken or [*_orphans(connection), *_lost(connection), *_counts(connection), *_limits(connection)]
     except apsw.Error as error:
         raise translated(error) from error
     finally:
@@ -77,3 +90,18 @@ def _counts(connection: apsw.Connection) -> Iterator[Finding]:
             if by:
                 what = f"{tenant}/{state} is {abs(by):,} too {'high' if by > 0 else 'low'}"
                 yield Finding("count", f"counts of {queue}", what)
+
+
+def _limits(connection: apsw.Connection) -> Iterator[Finding]:
+    """How many run under each key, and whether each parked job waits for something that comes."""
+    told = {str(key): int(str(n)) for key, n in connection.execute("SELECT key, running FROM limits WHERE running > 0")}
+    running = connection.execute(_RUN_UNDER, (STATE_COLUMNS.index("running"),))
+    found = {str(key): int(str(count)) for key, count in running}
+    for key in sorted({*told, *found}):
+        by = told.get(key, 0) - found.get(key, 0)
+        if by:
+            yield Finding("count", f"limit {key}", f"running is {abs(by):,} too {'high' if by > 0 else 'low'}")
+    for (job_id,) in connection.execute(_ASTRAY, (STATE_COLUMNS.index("queued"), MOST)):
+        yield Finding("parked", str(job_id), "it is parked, and is not queued or has no such limit")
+    for (key,) in connection.execute(_STUCK, (MOST,)):
+        yield Finding("parked", f"limit {key}", "jobs are parked under it, and nothing will call them")

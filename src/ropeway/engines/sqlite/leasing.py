@@ -1,4 +1,4 @@
-"""Lease: the best-ranked queued jobs become a session's running ones."""
+"""Lease: the best-ranked queued jobs become a session's running ones. And what providers tell of limits."""
 
 # ruff: noqa: S608 (statements are put together from this package's own constants)
 
@@ -7,34 +7,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
-
 from ropeway.domain.change import overdue
 from ropeway.domain.ids import LEASE_TOKEN_BYTES
 from ropeway.domain.job import Job
 from ropeway.domain.lease import Assignment, Lease, LeaseRequest, next_epoch
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitSignal
 from ropeway.domain.log import opening_count
 from ropeway.domain.rank import BAND_WIDTH
 from ropeway.engines.sqlite.moving import Moving, load
-from ropeway.engines.sqlite.rows import EMPTY_INPUT, INPUT, input_of, options_from
+from ropeway.engines.sqlite.rows import EMPTY_INPUT, input_of, options_from
 from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.transaction import Transaction
+from ropeway.engines.sqlite.turns import Row, Turns
 
-__all__ = ["fail_late", "lease"]
+__all__ = ["fail_late", "lease", "signal"]
 
 _MAY_LEASE = "SELECT EXISTS (SELECT 1 FROM sessions WHERE session = ? AND expires_at_ms > ?)"
-
-_BEST = f"""
-SELECT json_group_array(json_array(
-    n, id, tenant, task, input, attempt, crashes, runs, epoch, rank, created_at_ms, queue_deadline_ms, options))
-FROM (SELECT n, id, tenant, task, {INPUT} AS input, attempt, crashes, runs, epoch, rank, created_at_ms,
-             queue_deadline_ms, options
-      FROM jobs JOIN inputs USING (n)
-      WHERE queue = ?1 AND state = {CODES[State.queued]}
-      AND NOT EXISTS (SELECT 1 FROM queues AS own WHERE own.queue = ?1 AND paused)
-      ORDER BY rank, n LIMIT ?2)
-"""
 
 _ASSIGN = f"""
 UPDATE jobs SET state = {CODES[State.running]}, version = version + 1, attempt = attempt + 1, runs = runs + 1,
@@ -44,25 +33,6 @@ FROM (SELECT value->>0 AS number, value->>1 AS token, value->>2 AS epoch, value-
       FROM jsonb_each(?1)) AS given
 WHERE n = given.number
 """
-
-
-class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    n: int
-    id: str
-    tenant: str
-    task: str
-    input: str
-    attempt: int
-    crashes: int
-    runs: int
-    epoch: int
-    rank: float
-    created_at_ms: int
-    queue_deadline_ms: int | None
-    options: str | None
-
-
-_decode = msgspec.json.Decoder(list[_Row]).decode
 
 
 def lease(tx: Transaction, requests: Sequence[LeaseRequest]) -> list[list[Assignment]]:
@@ -83,16 +53,22 @@ def _lease(tx: Transaction, request: LeaseRequest) -> list[Assignment]:
 def _from_queue(tx: Transaction, queue: str, request: LeaseRequest, limit: int) -> list[Assignment]:
     """At most `limit` jobs of one queue. Those met past their queue deadline fail, and others take their place."""
     leased: list[Assignment] = []
-    while len(leased) < limit:
-        rows = _decode(tx.value(_BEST, queue, limit - len(leased)))
-        late = [row.id for row in rows if row.queue_deadline_ms is not None and row.queue_deadline_ms <= tx.now_ms]
+    turns = Turns(tx, queue)
+    more = True
+    while more and len(leased) < limit:
+        rows, late, more = turns.take(limit - len(leased))
         if late:
             fail_late(tx, load(tx, late))
-            rows = [row for row in rows if row.queue_deadline_ms is None or row.queue_deadline_ms > tx.now_ms]
         leased += _assign(tx, queue, rows, request)
-        if not late:
-            break
     return leased
+
+
+def signal(tx: Transaction, signals: Sequence[LimitSignal]) -> list[None]:
+    """`Execution.signal`."""
+    tx.limits.learn(told.limit.key for told in signals)
+    for told in signals:
+        tx.limits.signal(told)
+    return [None] * len(signals)
 
 
 def fail_late(tx: Transaction, jobs: Sequence[Job]) -> None:
@@ -103,7 +79,7 @@ def fail_late(tx: Transaction, jobs: Sequence[Job]) -> None:
     moving.save()
 
 
-def _assign(tx: Transaction, queue: str, rows: list[_Row], request: LeaseRequest) -> list[Assignment]:
+def _assign(tx: Transaction, queue: str, rows: list[Row], request: LeaseRequest) -> list[Assignment]:
     if not rows:
         return []
     assignments = [_assignment(tx, queue, row, token) for row, token in zip(rows, _tokens(tx, len(rows)), strict=True)]
@@ -121,7 +97,7 @@ def _assign(tx: Transaction, queue: str, rows: list[_Row], request: LeaseRequest
     return assignments
 
 
-def _assignment(tx: Transaction, queue: str, row: _Row, token: str) -> Assignment:
+def _assignment(tx: Transaction, queue: str, row: Row, token: str) -> Assignment:
     return Assignment(
         lease=Lease(row.id, next_epoch(row.epoch, tx.now_ms), token),
         tenant=row.tenant,

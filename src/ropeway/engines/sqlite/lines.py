@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from ropeway.domain.errors import QueueFull, TooManyQueued
-from ropeway.domain.job import NewJob
+from ropeway.domain.job import Job, NewJob
 from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueuePolicy
-from ropeway.domain.rank import Priority, place, rank_of
+from ropeway.domain.rank import Priority, corrected, place, rank_of
 from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
-__all__ = ["Flow", "FlowKey", "Flows", "flow_key"]
+__all__ = ["Flow", "FlowKey", "Flows", "correct", "flow_key"]
 
 FlowKey = tuple[str, Priority, str]
 """A queue, a band of it, and a tenant in that."""
@@ -114,6 +114,10 @@ class Flow:
         self.line.depth.waiting += 1
         return rank_of(self.band, start)
 
+    def owe(self, amount: float) -> None:
+        """A job that was here took so much more, or less, than its cost."""
+        self._last_finish = corrected(self._virtual_time, self._last_finish, amount, self._weight)
+
     def row(self) -> tuple[str, Priority, str, float]:
         """For the table `flows`."""
         return self.line.name, self.band, self.tenant, self._last_finish
@@ -160,5 +164,16 @@ class Flows:
             self._tx.ledger.count(flow.line.name, flow.tenant, None, State.scheduled, flow.scheduled)
 
 
-def flow_key(job: NewJob) -> FlowKey:
+def correct(tx: Transaction, owed: Sequence[tuple[FlowKey, float]]) -> None:
+    """Move the tags of tenants whose jobs took more, or less, than their cost."""
+    if not owed:
+        return
+    flows = Flows(tx)
+    flows.learn({key for key, _ in owed})
+    for key, amount in owed:
+        flows[key].owe(amount)
+    tx.run_packed(_LAST_FINISHES, [flows[key].row() for key in {key for key, _ in owed}])
+
+
+def flow_key(job: NewJob | Job) -> FlowKey:
     return job.queue, job.priority, job.tenant

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from ropeway.domain.change import Change
 from ropeway.domain.event import Event
 from ropeway.domain.job import Job, NewJob
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.engines.sqlite.accounts import Used, note_usage
 from ropeway.engines.sqlite.arriving import deliver
+from ropeway.engines.sqlite.lines import FlowKey, correct, flow_key
 from ropeway.engines.sqlite.rows import JOB, JOB_BARE, decode_jobs, with_input
 from ropeway.engines.sqlite.schema import CODES
 from ropeway.engines.sqlite.statements import encode_text
@@ -48,6 +51,9 @@ _COLUMNS = [
     "output",
     "error",
     "usage",
+    "joined",
+    "sharers",
+    "parked",
 ]
 
 _LOAD = f"""
@@ -65,11 +71,16 @@ UPDATE jobs SET state = new.row->>1, shelf = iif(new.row->>1 = {CODES[State.runn
 FROM (SELECT value AS row FROM jsonb_each(?1)) AS new WHERE jobs.id = new.row->>0
 """
 
+_NARROW = "SELECT json_group_array(queue) FROM queues WHERE max_running IS NOT NULL"
+
 KEEP_EVENTS = """
 INSERT INTO events(n, epoch, seq, attempt, at_ms, entries)
 SELECT jobs.n, new.value->>1, new.value->>2, new.value->>3, new.value->>4, new.value->5
 FROM jsonb_each(?1) AS new CROSS JOIN jobs ON jobs.id = new.value->>0
 """
+
+
+_decode_texts = msgspec.json.Decoder(list[str]).decode
 
 
 def load(tx: Transaction, job_ids: Iterable[str]) -> list[Job]:
@@ -84,7 +95,7 @@ def load_with_inputs(tx: Transaction, job_ids: Iterable[str]) -> list[Job]:
 
 
 class Moving:
-    """Jobs being changed by the domain's rules. Then `save`."""
+    """Jobs being changed by the domain's rules. Then `save`, and when all of an operation is, `tx.settle`."""
 
     def __init__(self, tx: Transaction, jobs: Iterable[Job]) -> None:
         self._tx = tx
@@ -93,6 +104,8 @@ class Moving:
         self._events: list[Event] = []
         self._deliveries: list[NewJob] = []
         self._used: list[Used] = []
+        self._owed: list[tuple[FlowKey, float]] = []
+        self._left: set[str] = set()  # the queues of which fewer jobs run
 
     def owned(self, tenant: str, job_id: str) -> Job | None:
         """The job, if it is this tenant's."""
@@ -110,7 +123,10 @@ class Moving:
         self.jobs[job.id] = job
         self._changed.add(job.id)
         self._tx.topics.jobs.add(job.id)
+        if change.owed:
+            self._owed.append((flow_key(job), change.owed))
         if job.state is not old.state:
+            self._make_room(old, change)
             self._tx.ledger.count(job.queue, job.tenant, old.state, job.state)
             if job.state.terminal:
                 self._tx.topics.ends.add(job.id)
@@ -118,7 +134,7 @@ class Moving:
         return job
 
     def save(self) -> None:
-        """Write the changed jobs, the new events, the deliveries of ends, and what was used."""
+        """Write the changed jobs, the new events, the deliveries of ends, what was used, and what is owed."""
         self._tx.run_packed(_SAVE, [_row(self.jobs[job_id]) for job_id in sorted(self._changed)])
         self._tx.run_packed(KEEP_EVENTS, [_event_row(event) for event in self._events])
         self._changed.clear()
@@ -128,6 +144,22 @@ class Moving:
             self._deliveries.clear()
         note_usage(self._tx, self._used)
         self._used.clear()
+        correct(self._tx, self._owed)
+        self._owed.clear()
+        if self._left:
+            for queue in self._left.intersection(_decode_texts(self._tx.value(_NARROW))):
+                self._tx.topics.queue(queue)
+            self._left.clear()
+
+    def _make_room(self, old: Job, change: Change) -> None:
+        """Whoever waits for this job's end, or stands behind it under a limit, may have their turn."""
+        job = change.job
+        if old.state is State.running:
+            self._left.add(job.queue)
+            if job.options.limits:
+                self._tx.limits.end(job.options.limits, job.last_outcome or "lost", change.used)
+        elif old.parked is not None:
+            self._tx.limits.leave(old.parked)
 
     def _hint(self, job: Job) -> None:
         topics = self._tx.topics

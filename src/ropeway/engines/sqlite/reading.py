@@ -13,14 +13,16 @@ import msgspec
 from ropeway.domain.event import Cursor
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitPolicy, LimitState
 from ropeway.domain.log import EventPage, LogQuery, page
 from ropeway.domain.queue import QueuePolicy, QueueStats
+from ropeway.domain.rank import Priority, goes_before, rank_of
 from ropeway.domain.worker import TaskCard, WorkerCard
-from ropeway.engines.sqlite.rows import JOB, EventRow, decode_jobs, events_of, job_up_to, with_input
+from ropeway.engines.sqlite.rows import JOB, READY, EventRow, decode_jobs, events_of, job_up_to, with_input
 from ropeway.engines.sqlite.schema import CODES, STATE_COLUMNS
 from ropeway.engines.sqlite.statements import Statements, encode_text
 
-__all__ = ["get", "position", "read", "read_many", "stats", "tasks", "whole_jobs", "workers"]
+__all__ = ["get", "limits", "position", "read", "read_many", "stats", "tasks", "whole_jobs", "workers"]
 
 _GET = f"""
 SELECT json_group_array({JOB})
@@ -57,12 +59,21 @@ SELECT json_group_array(json_array(wanted.place, {job_up_to(**_EACH)}, json(({_E
 FROM wanted CROSS JOIN jobs ON jobs.id = wanted.id AND jobs.tenant = wanted.tenant
 """
 
-_PLACE = f"SELECT json_array(queue, rank, n) FROM jobs WHERE id = ?2 AND tenant = ?1 AND state = {CODES[State.queued]}"
-
-_AHEAD = f"""
-SELECT count(*) FROM (
-    SELECT 1 FROM jobs WHERE state = {CODES[State.queued]} AND queue = ?1 AND (rank, n) < (?2, ?3) LIMIT ?4)
+_PLACE = f"""
+SELECT json_array(queue, rank, n, priority, parked) FROM jobs
+WHERE id = ?2 AND tenant = ?1 AND state = {CODES[State.queued]}
 """
+
+# ?4: where the job's band begins. The higher ones end there.
+_AHEAD = f"""
+SELECT json_array(
+    (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE queue = ?1 AND {READY} AND rank >= ?4 AND (rank, n) < (?2, ?3)
+                           LIMIT ?6)),
+    (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE queue = ?1 AND {READY} AND rank < ?4 LIMIT ?6)),
+    coalesce((SELECT passed FROM bands WHERE bands.queue = ?1 AND bands.band = ?5), 0))
+"""
+
+_PARKED_AHEAD = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE parked = ?1 AND (rank, n) < (?2, ?3) LIMIT ?4)"
 
 _COUNTS = ", ".join(f"coalesce({name}, 0)" for name in STATE_COLUMNS)
 
@@ -74,6 +85,12 @@ SELECT json_group_array(json_array(queues.queue, policy, {_COUNTS}, (
     FROM counts AS owner WHERE owner.queue = queues.queue AND owner.queued > 0
     AND owner.tenant <> '' AND (?1 = '' OR owner.tenant = ?1))) ORDER BY queues.queue)
 FROM queues LEFT JOIN counts ON counts.queue = queues.queue AND counts.tenant = ?1
+"""
+
+_LIMITS = """
+SELECT json_group_array(json_array(key, running, level, at_ms, paused_until_ms, json(policy),
+    (SELECT count(*) FROM jobs WHERE jobs.parked = limits.key)) ORDER BY key)
+FROM limits
 """
 
 _TASKS = "SELECT json_group_array(json(card) ORDER BY name) FROM tasks"
@@ -92,6 +109,8 @@ class _PlaceRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     queue: str
     rank: float
     n: int
+    priority: Priority
+    parked: str | None
 
 
 class _LogRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -117,6 +136,8 @@ class _QueueRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 _decode_read = msgspec.json.Decoder(_LogRow).decode
 _decode_reads = msgspec.json.Decoder(list[_LogRow]).decode
 _decode_place = msgspec.json.Decoder(_PlaceRow).decode
+_decode_ahead = msgspec.json.Decoder(tuple[int, int, int]).decode
+_decode_limits = msgspec.json.Decoder(list[tuple[str, int, float | None, int, int, LimitPolicy | None, int]]).decode
 _decode_policy = msgspec.json.Decoder(QueuePolicy).decode
 _decode_queues = msgspec.json.Decoder(list[_QueueRow]).decode
 _decode_tasks = msgspec.json.Decoder(list[TaskCard]).decode
@@ -169,7 +190,13 @@ def position(db: Statements, tenant: str, job_id: str, limit: int) -> int | None
     if found is None:
         return None
     place = _decode_place(found)
-    ahead: int = db.value(_AHEAD, place.queue, place.rank, place.n, limit + 1)
+    here = (place.rank, place.n)
+    if place.parked is not None:
+        ahead: int = db.value(_PARKED_AHEAD, place.parked, *here, limit + 1)
+    else:
+        begins = rank_of(place.priority, 0.0)
+        counts = _decode_ahead(db.value(_AHEAD, place.queue, *here, begins, place.priority, limit + 1))
+        ahead = goes_before(*counts)
     return None if ahead > limit else ahead
 
 
@@ -184,6 +211,11 @@ def stats(db: Statements, tenant: str | None) -> list[QueueStats]:
         )
         for row in _decode_queues(db.value(_STATS, tenant or ""))
     ]
+
+
+def limits(db: Statements) -> list[LimitState]:
+    """`Reading.limits`. Costs as much as there are keys and parked jobs."""
+    return [LimitState(*row) for row in _decode_limits(db.value(_LIMITS))]
 
 
 def tasks(db: Statements) -> list[TaskCard]:

@@ -9,7 +9,8 @@ import msgspec
 
 from ropeway.domain.event import Cursor, Event
 from ropeway.domain.job import DEFAULT_OPTIONS, Job, JobOptions
-from ropeway.engines.sqlite.schema import STATES
+from ropeway.domain.lifecycle import State
+from ropeway.engines.sqlite.schema import CODES, STATES
 from ropeway.engines.sqlite.statements import Statements, encode_text
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "INPUT",
     "JOB",
     "JOB_BARE",
+    "READY",
     "EventRow",
     "decode_jobs",
     "events_of",
@@ -33,6 +35,9 @@ INPUT = f"iif(octet_length(inputs.input) <= {_BIG_INPUT_BYTES}, inputs.input, ''
 """An input as one of many in a JSON answer: '' for a big one, fetched alone (in JSON it would cost ten times)."""
 
 EMPTY_INPUT = ""
+
+READY = f"state = {CODES[State.queued]} AND parked IS NULL"
+"""Who stands in line."""
 
 _STATE_NAME = " ".join(f"WHEN {code} THEN '{state.value}'" for code, state in enumerate(STATES))
 
@@ -69,6 +74,9 @@ _PLAIN = [
     "error",
     "usage",
     "retry_of",
+    "joined",
+    "sharers",
+    "parked",
 ]
 
 

@@ -8,7 +8,8 @@ Oddities, with their reasons:
 3. `events.entries` is a JSON array of `[type, data]`, one row for a whole append: `seq` is the number of the first.
 4. In `counts` the tenant '' stands for all of them (no tenant has an empty name), so that depths cost O(1).
 5. A claim outlives its job; `orphan` marks those whose job is gone, so that pruning never meets the others.
-6. Pages that pruning frees are used again and the file does not shrink: `VACUUM` does that, with every process stopped.
+6. A parked job stays queued, and names the limit's key that it waits for: so it leaves `ready` and enters `parked`.
+7. Pages that pruning frees are used again and the file does not shrink: `VACUUM` does that, with every process stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ropeway.domain.lifecycle import State
 __all__ = ["APPLICATION_ID", "CODES", "STATES", "STATE_COLUMNS", "VERSION", "install"]
 
 APPLICATION_ID = 0x52505759  # "RPWY", so that a file of somebody else's is known as such
-VERSION = 3
+VERSION = 4
 
 STATES = tuple(State)
 """A state's number in the tables is its place here."""
@@ -176,7 +177,40 @@ CREATE TABLE usage(
 CREATE INDEX usage_days ON usage(day);
 """
 
-_MIGRATIONS = (_V1, _V2, _V3)
+_V4_CACHE = """
+ALTER TABLE jobs ADD COLUMN cache TEXT;  -- the content key that this job took
+ALTER TABLE jobs ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN sharers TEXT;
+ALTER TABLE claims ADD COLUMN ttl_ms INTEGER;  -- of a content key, which goes with its job; NULL: an idempotency key
+"""
+
+_V4_LIMITS = """
+ALTER TABLE jobs ADD COLUMN parked TEXT;  -- the key of the limit that this queued job waits for, out of its line
+DROP INDEX ready;
+CREATE INDEX ready ON jobs(queue, rank) WHERE state = 1 AND parked IS NULL;
+CREATE INDEX parked ON jobs(parked, rank) WHERE parked IS NOT NULL;
+
+ALTER TABLE queues ADD COLUMN max_running INTEGER;  -- as the policy says: its room is asked for at every lease
+CREATE INDEX narrow ON queues(queue) WHERE max_running IS NOT NULL;
+
+ALTER TABLE bands ADD COLUMN passed INTEGER NOT NULL DEFAULT 0;  -- so many leases in a row went to other bands
+
+CREATE TABLE limits(
+    key TEXT PRIMARY KEY,
+    running INTEGER NOT NULL,
+    level REAL,  -- what its bucket held; NULL: it is full
+    at_ms INTEGER NOT NULL,  -- at this time
+    paused_until_ms INTEGER NOT NULL,
+    policy TEXT,  -- JSON; NULL: what jobs bring counts
+    due_ms INTEGER  -- when to look at the jobs that are parked under it; NULL: when one of the key ends
+) WITHOUT ROWID;
+CREATE INDEX due_limits ON limits(due_ms) WHERE due_ms IS NOT NULL;
+CREATE INDEX idle_limits ON limits(at_ms) WHERE running = 0 AND policy IS NULL;
+"""
+
+_V4 = _V4_CACHE + _V4_LIMITS
+
+_MIGRATIONS = (_V1, _V2, _V3, _V4)
 """Entry number v takes a file from schema v to v + 1; a released entry is never changed."""
 
 

@@ -86,7 +86,7 @@ class Scribe:
         try:
             tx = Transaction(self._connection, self._clock.now_ms(), self._random)
             answers = _run(tx, operations)
-            tx.ledger.flush()
+            tx.flush()
             self._options.failpoint("pre_commit")
         except BaseException:
             self._roll_back()

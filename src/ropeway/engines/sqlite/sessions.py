@@ -13,6 +13,7 @@ from ropeway.domain.change import worker_lost
 from ropeway.domain.lease import Renewal
 from ropeway.domain.lifecycle import State
 from ropeway.domain.worker import TaskCard, WorkerCard
+from ropeway.engines.sqlite.keeping import kept
 from ropeway.engines.sqlite.moving import Moving
 from ropeway.engines.sqlite.rows import JOB_BARE, decode_jobs
 from ropeway.engines.sqlite.schema import CODES
@@ -94,6 +95,7 @@ def close(tx: Transaction, sessions: Sequence[str]) -> list[None]:
     for session in sessions:
         if tx.run(_FORGET, session):
             _rescue(tx, session, _NO_LIMIT)
+            tx.settle()
     return [None] * len(sessions)
 
 
@@ -108,6 +110,7 @@ def _rescue_expired(tx: Transaction, limit: int) -> int:
         rescued += _rescue(tx, session, limit - rescued)
         if not decode_jobs(tx.value(_HELD, session, 1)):
             tx.run(_FORGET, session)
+    tx.settle()
     return rescued
 
 
@@ -115,6 +118,6 @@ def _rescue(tx: Transaction, session: str, limit: int) -> int:
     """End the attempts that a session holds, at most so many; how many there were."""
     moving = Moving(tx, decode_jobs(tx.value(_HELD, session, limit)))
     for job in list(moving.jobs.values()):
-        moving.apply(job, worker_lost(job, tx.now_ms))
+        moving.apply(job, kept(tx, job, worker_lost(job, tx.now_ms)))
     moving.save()
     return len(moving.jobs)

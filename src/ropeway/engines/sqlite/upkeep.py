@@ -36,12 +36,14 @@ FROM (SELECT * FROM (SELECT n, run_at_ms AS at_ms FROM jobs
 """
 
 _NEXT = f"""
-SELECT min(at_ms) FROM (
-    SELECT min(run_at_ms) AS at_ms FROM jobs WHERE state = {CODES[State.scheduled]}
-    UNION ALL
-    SELECT min(queue_deadline_ms) FROM jobs
-    WHERE state = {CODES[State.queued]} AND queue_deadline_ms IS NOT NULL)
+SELECT json_array(
+    (SELECT min(run_at_ms) FROM jobs WHERE state = {CODES[State.scheduled]}),
+    (SELECT min(queue_deadline_ms) FROM jobs
+     WHERE state = {CODES[State.queued]} AND queue_deadline_ms IS NOT NULL),
+    (SELECT min(due_ms) FROM limits WHERE due_ms IS NOT NULL))
 """
+
+_KEYS_AT_ONCE = 1000
 
 _EXPIRING = """
 SELECT json_group_array(id) FROM (SELECT id FROM jobs WHERE expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)
@@ -49,8 +51,8 @@ SELECT json_group_array(id) FROM (SELECT id FROM jobs WHERE expires_at_ms <= ?1 
 
 _FORGET_CLAIMS = """
 DELETE FROM claims WHERE (tenant, key) IN (
-    SELECT tenant, key FROM claims WHERE orphan = 1 AND expires_at_ms <= ?1 ORDER BY expires_at_ms LIMIT ?2)
-AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = claims.job_id)
+    SELECT tenant, key FROM claims WHERE orphan = 1 AND expires_at_ms <= ?1
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = claims.job_id) ORDER BY expires_at_ms LIMIT ?2)
 """
 
 # A tenant without a tag starts at virtual time all the same.
@@ -65,7 +67,17 @@ ON CONFLICT DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
 WHERE duties.holder = excluded.holder OR duties.until_ms <= ?4
 """
 
+
+class _Times(NamedTuple):
+    """When the next scheduled job, the next queue deadline and the next limit's turn is."""
+
+    run_ms: int | None
+    deadline_ms: int | None
+    limits_ms: int | None
+
+
 _decode_texts = msgspec.json.Decoder(list[str]).decode
+_decode_times = msgspec.json.Decoder(_Times).decode
 
 
 class Elect(NamedTuple):
@@ -78,10 +90,25 @@ class Elect(NamedTuple):
 
 def promote(tx: Transaction, limits: Sequence[int]) -> list[Promotion]:
     """`Upkeep.promote`."""
-    return [Promotion(_promote(tx, limit), tx.value(_NEXT)) for limit in limits]
+    return [_promote(tx, limit) for limit in limits]
 
 
-def _promote(tx: Transaction, limit: int) -> int:
+def _promote(tx: Transaction, limit: int) -> Promotion:
+    moved = _move_due(tx, limit)
+    tx.settle()
+    times = _next_times(tx)
+    if times.limits_ms is not None and times.limits_ms <= tx.now_ms:
+        moved += tx.limits.call_due(_KEYS_AT_ONCE)
+        times = _next_times(tx)
+    return Promotion(moved, min((at_ms for at_ms in times if at_ms is not None), default=None))
+
+
+def _next_times(tx: Transaction) -> _Times:
+    tx.flush()
+    return _decode_times(tx.value(_NEXT))
+
+
+def _move_due(tx: Transaction, limit: int) -> int:
     moved = 0
     while moved < limit and (due := decode_jobs(tx.value(_DUE, tx.now_ms, limit - moved))):
         _queue(tx, [job for job in due if job.state is State.scheduled])
@@ -107,7 +134,8 @@ def _prune(tx: Transaction, limit: int) -> int:
     remove(tx, expired)
     tx.run(_FORGET_CLAIMS, tx.now_ms, limit)
     forget_past(tx, limit)
-    tx.ledger.flush()  # virtual time is read next
+    tx.limits.forget_idle(limit)
+    tx.flush()  # virtual time is read next
     tx.run(_FORGET_IDLE_FLOWS)
     forget_usage(tx)
     return len(expired)

@@ -6,8 +6,8 @@ submitted, and which places were freed, in the same breath.
 
 `durable` operations are fsynced before they are answered. The others may be lost when the power goes (not when a
 process dies): a lost lease or append is an attempt that its worker, who lost power too, does not go on with; a lost
-renewal, rescue or promotion is made again; a bucket that forgot what was spent is full too soon, once. WAL keeps what
-was written in order, so nothing durable ever follows a gap.
+renewal, rescue, promotion or signal is made again; a bucket that forgot what was spent is full too soon, once. WAL
+keeps what was written in order, so nothing durable ever follows a gap.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ropeway.domain.errors import JobLive, JobNotFound, JobNotRetryable, LeaseLo
 from ropeway.domain.job import Job, NewJob, Receipt
 from ropeway.domain.lease import Append, Appended, Assignment, Commit, LeaseRequest, Renewal
 from ropeway.domain.lifecycle import State
+from ropeway.domain.limit import LimitSignal, LimitState
 from ropeway.domain.queue import QueueChange, QueuePolicy
 from ropeway.domain.record import Put, Record, RecordConflict, RecordKey
 from ropeway.domain.worker import TaskCard, WorkerCard
@@ -44,7 +45,9 @@ __all__ = [
     "RENEW",
     "RESCUE",
     "RETRY",
+    "SET_LIMITS",
     "SET_QUEUE",
+    "SIGNAL",
     "SPEND",
     "SUBMIT",
     "Verb",
@@ -68,12 +71,14 @@ class Verb(Generic[Wish, Answer]):
 
 
 SET_QUEUE: Verb[QueueChange, QueuePolicy] = Verb(controlling.set_queue, durable=True)
+SET_LIMITS: Verb[controlling.LimitChange, LimitState] = Verb(controlling.set_limits, durable=True)
 PUBLISH: Verb[TaskCard, None] = Verb(sessions.publish, durable=False)
 ANNOUNCE: Verb[WorkerCard, None] = Verb(sessions.announce, durable=False)
 RENEW: Verb[sessions.Renew, Renewal] = Verb(sessions.renew, durable=False)
 SUBMIT: Verb[NewJob, Receipt | Refusal] = Verb(submitting.submit, durable=True)
 RETRY: Verb[submitting.Again, Receipt | JobNotFound | JobNotRetryable | Refusal] = Verb(submitting.retry, durable=True)
 CANCEL: Verb[controlling.Cancel, Job | JobNotFound] = Verb(controlling.cancel, durable=True)
+SIGNAL: Verb[LimitSignal, None] = Verb(leasing.signal, durable=False)
 APPEND: Verb[Append, Appended | LeaseLost] = Verb(appending.append, durable=False)
 COMMIT: Verb[Commit, State | LeaseLost] = Verb(committing.commit, durable=True)
 PURGE: Verb[controlling.Purge, JobNotFound | JobLive | None] = Verb(controlling.purge, durable=True)

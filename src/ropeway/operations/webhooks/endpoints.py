@@ -9,7 +9,7 @@ import msgspec
 from ropeway.domain.clock import Clock
 from ropeway.domain.record import Put, RecordKey
 from ropeway.engines.records import Records
-from ropeway.operations.webhooks.secrets import HOOK_KIND
+from ropeway.engines.secrets import HOOK_KIND
 
 __all__ = ["Endpoints", "SilencedEndpoint"]
 

@@ -17,10 +17,10 @@ from standardwebhooks import Webhook as Signer
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import Fail, InvalidRequest, RetryAfter, TaskFault
 from ropeway.domain.targets import AllowList, target_of
+from ropeway.engines.secrets import Secrets
 from ropeway.operations.webhooks.connecting import Unreachable
 from ropeway.operations.webhooks.endpoints import Endpoints
 from ropeway.operations.webhooks.posting import Answer, NoAnswer, Poster
-from ropeway.operations.webhooks.secrets import Secrets
 
 __all__ = ["Attempted", "Message", "Sender", "Undelivered"]
 

@@ -10,10 +10,10 @@ from ropeway.domain.ids import RandomBytes, system_random
 from ropeway.domain.targets import AllowList
 from ropeway.domain.webhook import DELIVERY_QUEUE, DELIVERY_TASK
 from ropeway.engines.records import Records
+from ropeway.engines.secrets import Secrets
 from ropeway.operations.webhooks.endpoints import Endpoints
 from ropeway.operations.webhooks.posting import TIMEOUT_S, Poster
 from ropeway.operations.webhooks.resolving import Resolve, resolver
-from ropeway.operations.webhooks.secrets import Secrets
 from ropeway.operations.webhooks.sender import Message, Sender, Undelivered
 from ropeway.runtime import App
 from ropeway.runtime.context import Context

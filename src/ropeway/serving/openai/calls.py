@@ -24,6 +24,7 @@ from ropeway.serving.problems import problem_of, problem_reply
 from ropeway.serving.questions import base_of, job_id_of
 from ropeway.serving.replies import Reply
 from ropeway.serving.requests import ClientGone, parsed_wait_s
+from ropeway.serving.waits import tell_end
 
 __all__ = ["Calls"]
 
@@ -79,6 +80,7 @@ class Calls:
                 job = await self._parts.job(job.tenant, job.id)
                 left_s = deadline_s - loop.time()
                 if job.state.terminal or watch.draining or left_s <= 0:
+                    tell_end(self._parts, watch, job)
                     return job
                 if watch.over:
                     self._departures.left(job, admitted.held)

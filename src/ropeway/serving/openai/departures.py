@@ -15,11 +15,13 @@ from ropeway.domain.job import Job
 from ropeway.domain.record import Put, Record, RecordKey
 from ropeway.serving.parts import Parts
 
-__all__ = ["FIRST", "LEFT_REASON", "Departures"]
+__all__ = ["FIRST", "LEFT_REASON", "NEVER", "Departures"]
 
 LEFT_REASON = "the client disconnected"
 FIRST = 0
 """What the reader who submitted the job holds: nobody has taken it up yet."""
+NEVER = -1
+"""What one holds who shares another's job, and whose leaving is no cancel."""
 
 _KIND = "reader"
 _TTL_MS = 86_400_000

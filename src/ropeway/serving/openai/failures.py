@@ -21,6 +21,8 @@ _STATUS = {
     "provider_error": 502,
     "timeout": 504,
     "queue_timeout": 504,
+    "first_output_timeout": 504,
+    "output_timeout": 504,
 }
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 from starlette.requests import Request
 
+from ropeway.client.caching import keyed
 from ropeway.client.submission import canonical_fingerprint, new_job
 from ropeway.domain.caller import Caller
 from ropeway.domain.errors import InvalidRequest, RopewayError
@@ -26,11 +27,12 @@ from ropeway.serving.callers import caller_of
 from ropeway.serving.catalogue import Served
 from ropeway.serving.hooks import check_webhook
 from ropeway.serving.openai.bodies import CallBody, job_request
-from ropeway.serving.openai.departures import FIRST, Departures
+from ropeway.serving.openai.departures import FIRST, NEVER, Departures
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, TooManyStreams
 from ropeway.serving.replies import Headers
 from ropeway.serving.requests import header_map, idempotency_key
+from ropeway.serving.submit import cache_status
 
 __all__ = ["Admitted", "Call", "Intake", "digest", "job_of_call"]
 
@@ -81,10 +83,24 @@ class Intake:
                 return Admitted(job, _headers(job), await self._departures.take_up(job))
         key = idempotency_key(headers)
         made = job_of_call(self._parts, caller_of(request.scope), call, None if key is None else _scoped(request, key))
+        made = await self._keyed(made, call)
         receipt = await self._submit(made, found)
-        return Admitted(receipt.job, _headers(receipt.job, receipt.replayed), await self._held(receipt))
+        told = _headers(receipt.job, receipt.replayed)
+        if receipt.cached:
+            told.append(cache_status(receipt.job))
+        return Admitted(receipt.job, told, await self._held(receipt, made))
 
-    async def _held(self, receipt: Receipt) -> int:
+    async def _keyed(self, made: NewJob, call: Call) -> NewJob:
+        """The job under the key of its content; a response is one caller's own conversation, and has none."""
+        card = call.served.entry.card
+        if call.mark is not None or (card.cache is None and "cache" not in (call.body.job or {})):
+            return made
+        asked = job_request(call.body, card.name, made.input.encode(), call.on_disconnect)
+        return await keyed(made, card, asked, self._parts.files)
+
+    async def _held(self, receipt: Receipt, made: NewJob) -> int:
+        if receipt.cached and made.options.on_disconnect != "cancel":
+            return NEVER
         return await self._departures.take_up(receipt.job) if receipt.replayed else FIRST
 
     def check_room(self, request: Request) -> None:
@@ -98,7 +114,10 @@ class Intake:
             return _unrefused(*await self._parts.engine.submit([job]))
         word = Put(call_key, f'"{job.id}"', ttl_ms=_WORD_MS + round(1000 * self._parts.options.reattach_s))
         answers, _ = await asyncio.gather(self._parts.engine.submit([job]), self._leave_word(word))
-        return _unrefused(*answers)
+        receipt = _unrefused(*answers)
+        if receipt.cached:
+            await self._leave_word(msgspec.structs.replace(word, body=f'"{receipt.job.id}"'))
+        return receipt
 
     async def _leave_word(self, word: Put) -> None:
         """A call whose word is not left is a call like any other: its retry becomes another job."""

@@ -75,6 +75,9 @@ class FoldStream(Stream):
     def is_behind(self) -> bool:
         return self._reader.is_behind
 
+    def look(self) -> None:
+        self._reader.hinted = False
+
     async def step(self, outlet: Outlet) -> bool:
         try:
             await self._write(outlet, await self._reader.read())

@@ -10,12 +10,13 @@ from ropeway.domain.errors import JobNotFound, PayloadTooLarge, RopewayError
 from ropeway.domain.event import START, Cursor
 from ropeway.domain.job import Job
 from ropeway.engines.inputs import Inputs
-from ropeway.serving.admission import body_limit
+from ropeway.serving.admission import body_limit, check_cancel
 from ropeway.serving.door import require
 from ropeway.serving.problems import Draining
 from ropeway.serving.questions import is_job_id
 from ropeway.serving.requests import checked_key
 from ropeway.serving.submit import Submit as Submits
+from ropeway.serving.submit import ahead_of
 from ropeway.serving.websocket.frames import (
     PATH,
     Ack,
@@ -83,13 +84,12 @@ class Commands:
             await self._store(asked, body, key)
 
     async def _store(self, asked: Submit, body: bytes, key: str | None) -> None:
-        receipt = await self._submits.take(self._caller, body, key)
-        ahead = None if receipt.replayed else max(receipt.depth - 1, 0)
-        shown = self._parts.submitted(receipt.job, self._session.base, ahead)
+        receipt, cancels = await self._submits.take(self._caller, body, key)
+        shown = self._parts.submitted(receipt.job, self._session.base, ahead_of(receipt), cached=receipt.cached)
         replayed = True if receipt.replayed else msgspec.UNSET
         if asked.subscribe:
-            cancels = receipt.job.options.on_disconnect == "cancel"
-            await self._follow(asked, receipt.job, shown, asked.types, START, cancels=cancels, replayed=replayed)
+            shares = (1 + self._session.shares(receipt.job.id) if receipt.cached else 1) if cancels else 0
+            await self._follow(asked, receipt.job, shown, asked.types, START, shares=shares, replayed=replayed)
         else:
             await self._session.say(Ack(asked.ref, job=shown, subscribed=False, replayed=replayed))
 
@@ -103,7 +103,8 @@ class Commands:
     async def _cancel(self, asked: Cancel) -> None:
         self._require(Right.cancel)
         job_id = self._own(asked.job_id)
-        (answer,) = await self._parts.engine.cancel(self._caller.tenant, [job_id], asked.reason)
+        check_cancel(self._caller, asked.for_all)
+        (answer,) = await self._parts.engine.cancel(self._caller.tenant, [job_id], asked.reason, None, asked.for_all)
         if isinstance(answer, RopewayError):
             raise _no_job(job_id)
         await self._session.say(Ack(asked.ref, job=await self._parts.shown(answer, self._session.base)))
@@ -122,7 +123,7 @@ class Commands:
         types: Types,
         after: Cursor,
         *,
-        cancels: bool = False,
+        shares: int = 0,
         replayed: bool | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         """Say what it was asked for, and then what becomes of it: the ack goes before the first event."""
@@ -137,7 +138,7 @@ class Commands:
             turns=session.turns,
             after=after,
             types=types,
-            cancels=cancels,
+            shares=shares,
         )
         session.unfollow(job.id)
         is_open = await subscription.open()

@@ -95,10 +95,11 @@ class Unsubscribe(_Asked, frozen=True, tag="unsubscribe", kw_only=True):
 
 
 class Cancel(_Asked, frozen=True, tag="cancel", kw_only=True):
-    """Cancel a job."""
+    """Cancel a job; `for_all`: also for those who share it."""
 
     job_id: str
     reason: str | None = None
+    for_all: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

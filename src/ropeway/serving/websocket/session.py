@@ -88,12 +88,25 @@ class Session:
         self._start(self._read(command))
         try:
             ending = await self._ended
-            leaving = [sub.job_id for sub, _ in self._following.values() if sub.cancels]
+            leaving = [sub.job_id for sub, _ in self._following.values() for _ in range(sub.shares)]
         finally:
             await self._stop_all()
         await self._say_goodbye(ending)
-        if leaving and ending in (Ending.left, Ending.stalled):
-            await self.parts.engine.cancel(self.caller.tenant, leaving, LEFT_REASON)
+        if ending in (Ending.left, Ending.stalled):
+            await self._leave(leaving)
+
+    async def _leave(self, job_ids: list[str]) -> None:
+        """Cancel for whom went: once for each of its shares in a job."""
+        while job_ids:
+            once = list(dict.fromkeys(job_ids))
+            await self.parts.engine.cancel(self.caller.tenant, once, LEFT_REASON)
+            for job_id in once:
+                job_ids.remove(job_id)
+
+    def shares(self, job_id: str) -> int:
+        """How many shares of a job that it follows leave with this socket's client."""
+        followed = self._following.get(job_id)
+        return 0 if followed is None else followed[0].shares
 
     def drain(self) -> None:
         self._end(Ending.drain)

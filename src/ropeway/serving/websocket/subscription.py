@@ -24,7 +24,7 @@ class Subscription:
     process keep is a page for each turn, however many jobs it follows.
     """
 
-    __slots__ = ("_base", "_events", "_hints", "_parts", "_reader", "_say", "_turns", "cancels", "job_id", "ref")
+    __slots__ = ("_base", "_events", "_hints", "_parts", "_reader", "_say", "_turns", "job_id", "ref", "shares")
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class Subscription:
         turns: asyncio.Semaphore,
         after: Cursor = START,
         types: Iterable[str] | None = None,
-        cancels: bool = False,
+        shares: int = 0,
     ) -> None:
         self.job_id = job_id
         self.ref = ref
-        self.cancels = cancels  # the job is cancelled when its client leaves
+        self.shares = shares  # so many of the job's sharers leave with its client
         self._parts = parts
         self._base = base
         self._say = say
@@ -71,7 +71,7 @@ class Subscription:
                 if self._reader.ended:
                     return
                 if not self._reader.is_behind:
-                    await self._hints.wait(self._parts.options.recheck_s)
+                    self._reader.hinted = bool(await self._hints.wait(self._parts.options.recheck_s))
         finally:
             self.close()
 

@@ -1,4 +1,4 @@
-"""Order: strict priorities, weighted fair sharing between tenants, first in first out within one (domain.rank)."""
+"""Order: priorities with a floor, weighted fair shares of tenants, first in first out within one (domain.rank)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,75 @@ async def a_tenants_jobs_run_first_in_first_out(bench: Bench) -> None:
 
 
 @promise
-async def priorities_are_strict(bench: Bench) -> None:
-    """Every waiting high job goes before any normal one, and those before any low one."""
+async def a_higher_priority_goes_first(bench: Bench) -> None:
+    """Waiting high jobs go before normal ones, and those before low ones."""
     for n in range(2):
         for priority in Priority:
             await bench.add(f"{priority.name}{n}", priority=priority)
     assert await _drained(bench) == ["high0", "high1", "normal0", "normal1", "low0", "low1"]
+
+
+@promise
+async def a_lower_priority_gets_a_tenth(bench: Bench) -> None:
+    """Nine leases in a row may pass over a band in which jobs wait; the tenth is its own. So for each lower band."""
+    await bench.submit(*(bench.new(f"h{n:02}", priority=Priority.high) for n in range(20)))
+    await bench.submit(*(bench.new(f"n{n}") for n in range(2)))
+    await bench.submit(*(bench.new(f"l{n}", priority=Priority.low) for n in range(2)))
+    order = await _drained(bench, 7)
+    assert [place for place, job_id in enumerate(order) if job_id[0] == "n"] == [9, 19]
+    assert [place for place, job_id in enumerate(order) if job_id[0] == "l"] == [10, 20]
+    assert [job_id for job_id in order if job_id[0] == "h"] == [f"h{n:02}" for n in range(20)]
+
+
+@promise
+async def a_band_in_which_nothing_waits_is_owed_nothing(bench: Bench) -> None:
+    """Leases are counted against a band only while its jobs wait; and they are counted across calls."""
+    await bench.submit(*(bench.new(f"h{n:02}", priority=Priority.high) for n in range(21)))
+    assert len(await bench.lease(10)) == 10
+    await bench.add("low", priority=Priority.low)
+    assert [(await bench.lease_one()).job_id for _ in range(9)] == [f"h{n:02}" for n in range(10, 19)]
+    assert (await bench.lease_one()).job_id == "low"
+    assert await _drained(bench) == ["h19", "h20"]
+
+
+@promise
+async def a_position_knows_of_the_floor(bench: Bench) -> None:
+    """A job of a lower priority waits for nine jobs of a higher one, not for all of them."""
+    await bench.submit(*(bench.new(priority=Priority.high) for _ in range(50)))
+    await bench.submit(bench.new("n0"), bench.new("n1"))
+    assert [await bench.engine.position(TENANT, job_id) for job_id in ("n0", "n1")] == [9, 19]
+    await bench.lease(4)
+    assert [await bench.engine.position(TENANT, job_id) for job_id in ("n0", "n1")] == [5, 15]
+    await bench.lease(5)
+    assert (await bench.lease_one()).job_id == "n0"
+    assert await bench.engine.position(TENANT, "n1") == 9
+
+
+@promise
+async def what_a_job_took_moves_its_tenants_next_place(bench: Bench) -> None:
+    """A cost in tokens is an estimate: the tenant's next submits pay what the usage told beyond it, or are let off."""
+    guess = JobOptions(cost=10.0, cost_measure="tokens")
+    for name, took in (("dear", 40), ("cheap", 5)):
+        await bench.add(f"{name}0", tenant=name, options=guess)
+        held = await bench.lease_one()
+        await bench.commit(held, usage=f'{{"input_tokens":{took - 2},"output_tokens":2,"model":"m"}}')
+    await bench.submit(*(bench.new(f"dear{n}", tenant="dear", options=guess) for n in (1, 2)))
+    await bench.submit(*(bench.new(f"cheap{n}", tenant="cheap", options=guess) for n in (1, 2, 3, 4)))
+    ranks = {name: (await bench.job(name, name[:-1])).rank % 1e12 for name in ("dear1", "cheap1", "cheap2")}
+    assert ranks == {"dear1": 40.0, "cheap1": 5.0, "cheap2": 15.0}
+    assert (await _drained(bench))[:4] == ["cheap1", "cheap2", "cheap3", "cheap4"]
+
+
+@promise
+async def each_attempt_is_paid_for(bench: Bench) -> None:
+    """The cost is paid once; what a second attempt took comes on top. Usage without tokens changes nothing."""
+    guess = JobOptions(cost=10.0, cost_measure="tokens")
+    held = await bench.start_job("a0", options=guess)
+    await bench.commit(held, "retry", usage='{"output_tokens":12}')
+    await bench.commit(await bench.lease_one(), usage='{"output_tokens":30}')
+    await bench.commit(await bench.start_job("a1", options=guess), usage='{"pages":99}')
+    assert (await bench.job("a1")).rank % 1e12 == 42.0
+    assert (await bench.add("a2", options=guess)).rank % 1e12 == 52.0
 
 
 @promise

@@ -145,6 +145,52 @@ async def a_poison_job_runs_out(bench: Bench) -> None:
 
 
 @promise
+async def a_crash_of_its_process_is_counted_with_the_crashes(bench: Bench) -> None:
+    """A worker may tell that an attempt took its process with it: that spends a crash, and no retry."""
+    options = JobOptions(retry=Retry(max_attempts=1), max_crashes=3)
+    job = await bench.add(options=options)
+    held = await bench.lease_one()
+    assert await bench.commit(held, "crashed", output='"half"', error=ERROR, delay_ms=500) is State.scheduled
+    again = await bench.job(job.id)
+    assert (again.attempt, again.crashes, again.error) == (1, 1, ERROR)
+    assert again.run_at_ms == bench.clock.now_ms() + 500
+    assert await bench.commit(held, "crashed") is State.scheduled
+    bench.clock.advance(500)
+    await bench.engine.promote(10)
+    held = await bench.lease_one()
+    assert (held.attempt, held.crashes) == (2, 1)
+    assert await bench.commit(held, "crashed", error=ERROR) is State.queued
+    held = await bench.lease_one()
+    assert await bench.commit(held, "crashed", output='"half"', error=ERROR) is State.failed
+    failed = await bench.job(job.id)
+    assert (failed.attempt, failed.crashes, failed.output, failed.error) == (3, 3, '"half"', ERROR)
+    assert await bench.lease() == []
+
+
+@promise
+async def a_crash_of_a_job_that_was_to_stop_cancels_it(bench: Bench) -> None:
+    """Nobody wants another attempt; no crash is counted."""
+    held = await bench.start_job()
+    await bench.cancel(held.job_id)
+    assert await bench.commit(held, "crashed", error=ERROR) is State.cancelled
+    job = await bench.job(held.job_id)
+    assert (job.crashes, job.error) == (0, None)
+
+
+@promise
+async def a_crash_is_told_in_the_log(bench: Bench) -> None:
+    """Readers see why the job runs again, and that its output begins anew."""
+    held = await bench.start_job()
+    await bench.append(held, 1, ("output.delta", '{"index":0,"delta":"a"}'))
+    await bench.commit(held, "crashed", error=ERROR)
+    (told,) = [event for event in await bench.log(held.job_id) if event.type == "job.retrying"]
+    data = msgspec.json.decode(told.data)
+    assert (data["reason"], data["error"]) == ("crashed", msgspec.json.decode(ERROR))
+    await bench.lease_one()
+    assert "output.reset" in await bench.log_types(held.job_id)
+
+
+@promise
 async def a_job_ends_once(bench: Bench) -> None:
     """Its log has one terminal event, the last; the row never changes after it."""
     held = await bench.start_job()

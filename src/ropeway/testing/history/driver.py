@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+import msgspec
+
 from ropeway.domain.errors import EngineUnavailable, RopewayError
 from ropeway.domain.event import START
 from ropeway.domain.job import Job
@@ -20,7 +22,7 @@ from ropeway.engines.base import Engine
 from ropeway.testing.faults import Moment
 from ropeway.testing.harness import DurableHarness, FailpointHarness, Harness
 from ropeway.testing.history.record import TENANTS, Call, History, Look, Op, Step
-from ropeway.testing.history.rules import BURST_RULES, CORE, CORE_WEIGHTS, OTHER_WEIGHTS, RULES, workers
+from ropeway.testing.history.rules import BURST_RULES, CORE, CORE_WEIGHTS, OTHER_WEIGHTS, RULES, limits, workers
 from ropeway.testing.history.world import QUEUES, World
 from ropeway.testing.random import seeded_random
 
@@ -59,6 +61,7 @@ class Driver:
         self._rng: random.Random = self.world.rng
         self._weights = self._swarm()
         self._loss = self._rng.choice((0.0, 0.0, 0.1, 0.3))
+        self._beside = random.Random(f"{seed}/limits")  # noqa: S311 (likewise)
 
     async def start(self) -> None:
         random_bytes = seeded_random(f"{self.history.seed}/engine")
@@ -70,10 +73,13 @@ class Driver:
         names, weights = list(self._weights), list(self._weights.values())
         for _ in range(self._length):
             await self._move(self._rng.choices(names, weights)[0])
+            if self.world.limited and (call := limits.beside(self.world, self._beside)) is not None:
+                await self._step([call])
 
     async def heal(self) -> None:
         """Resume and widen the queues, let every session die, and run all jobs to their end by one good worker."""
-        changes = [QueueChange(q, paused=False, max_depth=DEFAULT_MAX_DEPTH, max_depth_per_tenant=None) for q in QUEUES]
+        wide = QueueChange("", paused=False, max_depth=DEFAULT_MAX_DEPTH, max_depth_per_tenant=None, max_running=None)
+        changes = [msgspec.structs.replace(wide, queue=queue) for queue in QUEUES]
         await self._step([Call("set_queue", (changes,))])
         for _ in range(_ROUNDS):
             if all(job.state.terminal for job in self.world.look.jobs.values()):
@@ -82,10 +88,17 @@ class Driver:
             await self._step([Call("promote", (_ENOUGH,))])
             await self._step([Call("rescue", (_ENOUGH,))])
             await self._step([Call("announce", (WorkerCard(_HEALER, _HEALER, QUEUES),))])
-            step = await self._step([Call("lease", (LeaseRequest(_HEALER, _HEALER, QUEUES, _ENOUGH),))])
-            leased = step.ops[0].answer or []
-            commits = [Commit(held.lease, Outcome("succeeded", str(self.world.number()))) for held in leased]
-            await self._step([Call("commit", (commits,))])
+            served = True
+            while served:  # who waits for a place under a limit has one when another ends
+                served = await self._serve()
+
+    async def _serve(self) -> bool:
+        """Run what may start, by the good worker; whether there was anything."""
+        step = await self._step([Call("lease", (LeaseRequest(_HEALER, _HEALER, QUEUES, _ENOUGH),))])
+        leased = step.ops[0].answer or []
+        commits = [Commit(held.lease, Outcome("succeeded", str(self.world.number()))) for held in leased]
+        await self._step([Call("commit", (commits,))])
+        return bool(leased)
 
     async def read_all(self) -> None:
         """The last word on every job that is left, and on the counts."""

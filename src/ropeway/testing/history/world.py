@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+from ropeway.domain.cache import keyed_id
 from ropeway.domain.event import SNAPSHOT, START, Cursor
 from ropeway.domain.lease import Appended, Assignment
 from ropeway.testing.clock import ManualClock
@@ -18,9 +19,13 @@ REPEATABLE = frozenset({"submit", "retry", "append", "commit", "cancel"})
 
 
 class World:
-    """Small key spaces, so that things collide: two tenants, two queues, three sessions, few keys."""
+    """Small key spaces, so that things collide: two tenants, two queues, three sessions, few keys.
+
+    `limited`: limits are in play, as in three histories of eight.
+    """
 
     def __init__(self, seed: int) -> None:
+        self.limited = 4 <= seed % 8 <= 6
         self.rng = random.Random(seed)  # noqa: S311 (a history is to be repeatable)
         self.clock = ManualClock()
         self.look = Look(self.clock.now_ms(), {})
@@ -41,6 +46,12 @@ class World:
         job_id = f"job_{self.number():03}"
         self.owners[job_id] = tenant
         return job_id
+
+    def take_key(self, job_id: str, key: str) -> str:
+        """The id of a new job, now one of this content key."""
+        keyed = keyed_id(job_id, key)
+        self.owners = {keyed if known == job_id else known: tenant for known, tenant in self.owners.items()}
+        return keyed
 
     def job_ids(self) -> list[str]:
         return list(self.owners)

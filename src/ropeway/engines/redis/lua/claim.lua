@@ -5,7 +5,8 @@
 -- which only the caller can look for.
 --
 -- ARGV[3]  take, confirm or withdraw   ARGV[4] tenant and key, a space between   ARGV[5] the trier's own word
--- ARGV[6]  job id   ARGV[7] fingerprint   ARGV[8] ms that the key stays claimed (these three to take it)
+-- ARGV[6]  job id: that it is taken for; when it is confirmed, of the job that was the answer
+-- ARGV[7]  fingerprint   ARGV[8] ms that the key stays claimed (these two to take it)
 -- ARGV[3]  expired   ARGV[4] at most so many; or keep or forget, of one that is expired   ARGV[4] tenant and key
 -- Returns  take: the job id, and 1 when its job has been made; or 'reused'
 --          expired: for each two elements: tenant and key, and the job id
@@ -58,6 +59,7 @@ elseif ARGV[3] == 'keep' or ARGV[3] == 'forget' then
 elseif claim[1] then
     call('HDEL', key, try)
     if ARGV[3] == 'confirm' then
+        call('HSET', key, 'job', ARGV[6])
         call('HDEL', key, 'open')
     elseif claim[3] and call('HLEN', key) == 5 then
         call('DEL', key)

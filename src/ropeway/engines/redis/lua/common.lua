@@ -147,10 +147,16 @@ local function save_counts()
         for state, step in pairs(all) do
             fields[#fields + 1], steps[#steps + 1] = '/' .. state, step
         end
-        for i, value in ipairs(call('HMGET', key, unpack(fields))) do
-            sums[2 * i - 1], sums[2 * i] = fields[i], integer((value or 0) + steps[i])
+        local size = #fields
+        fields[size + 1] = 'max_running'
+        local values = call('HMGET', key, unpack(fields))
+        for i = 1, size do
+            sums[2 * i - 1], sums[2 * i] = fields[i], integer((values[i] or 0) + steps[i])
         end
         call('HSET', key, unpack(sums))
+        if values[size + 1] and (all.running or 0) < 0 then
+            wake(queue) -- there is room again
+        end
     end
     counted = {}
 end
@@ -158,6 +164,26 @@ end
 local function waiting(queue, tenant) -- jobs that wait, queued and scheduled; tenant '' is all of them
     local found = call('HMGET', root .. 'queue:' .. queue, tenant .. '/queued', tenant .. '/scheduled')
     return (tonumber(found[1]) or 0) + (tonumber(found[2]) or 0)
+end
+
+-- The tickets of jobs that wait for limits, the first so many under each key, 5,000 in all and a few more at the most; nil
+-- when there are many keys. `queues` tells where any may come from.
+local function parked_in(queues, most)
+    local found, waits = {}, 0
+    for _, queue in ipairs(queues) do
+        waits = waits + (tonumber(call('HGET', root .. 'queue:' .. queue, '/parked')) or 0)
+    end
+    if waits == 0 then
+        return found
+    elseif call('HLEN', root .. 'limits') > 1000 then
+        return nil
+    end
+    for _, key in ipairs(call('HKEYS', root .. 'limits')) do
+        for _, ticket in ipairs(#found <= 5000 and call('ZRANGE', root .. 'parked:' .. key, 0, most - 1) or {}) do
+            found[#found + 1] = ticket
+        end
+    end
+    return found
 end
 
 -- Leave the index of a state, and enter that of another.

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- fsck: members of an index held against what they stand for, all of one moment.
 --
--- ARGV[3]  '1' to put right what can be   ARGV[4] the index: ready, due, late, ended, failed, held, asked, all, claims,
---          sessions or queues   ARGV[5] its queue, tenant or session, ''   ARGV[6..] members (of all: entry id and job id,
---          a space between)
+-- ARGV[3]  '1' to put right what can be   ARGV[4] the index: ready, parked, due, late, ended, failed, held, asked, all,
+--          claims, sessions, queues, limits, calls or idle   ARGV[5] its queue, limit, tenant or session, ''
+-- ARGV[6..] members (of all: entry id and job id, a space between)
 -- Returns  for each {} when all is well or it has left since, else what is wrong, and 1 (put right) or 0 (it can be)
 local repair = ARGV[3] == '1'
 local index, name = ARGV[4], ARGV[5]
@@ -14,6 +14,8 @@ local ended = {succeeded = true, failed = true, cancelled = true}
 local function is_in(member)
     if index == 'held' or index == 'asked' or index == 'queues' then
         return call('SISMEMBER', key, member) == 1
+    elseif index == 'limits' then
+        return call('HEXISTS', key, member) == 1
     elseif index == 'all' then
         local entry = string.match(member, '^%S+')
         return call('XRANGE', key, entry, entry)[1] ~= nil
@@ -36,7 +38,9 @@ end
 
 local function belongs(job, state, head)
     if index == 'ready' then
-        return state == 'queued' and head.queue == name
+        return state == 'queued' and head.queue == name and not job[7]
+    elseif index == 'parked' then
+        return state == 'queued' and job[7] == name
     elseif index == 'due' then
         return state == 'scheduled'
     elseif index == 'late' then
@@ -74,7 +78,7 @@ local function fault_of_job(member)
         return 'there is no job ' .. id
     end
     local job = call('HMGET', root .. 'job:' .. id, 'head', 'state', 'session', 'queue_deadline_ms', 'expires_at_ms',
-        'cancel_requested_at_ms')
+        'cancel_requested_at_ms', 'parked')
     local state, head = job[2] or 'queued', parse_head(job[1] or '')
     if not head.number then
         return nil -- told when that job is looked at
@@ -87,8 +91,30 @@ local function fault_of_job(member)
     end
 end
 
+local function is_parked_under(limit)
+    return call('EXISTS', root .. 'parked:' .. limit) == 1
+end
+
+local function is_idle(limit)
+    local row = call('HGET', root .. 'limits', limit)
+    return row and string.match(row, '^0 %S+ %S+ %S+ %-$') and not is_parked_under(limit)
+end
+
+local function fault_of_limit(limit)
+    if index == 'calls' then
+        return not is_parked_under(limit) and 'nothing is parked under ' .. limit
+    elseif index == 'idle' then
+        return not is_idle(limit) and 'limit ' .. limit .. ' is not idle'
+    elseif not string.match(call('HGET', key, limit), '^%d+ %S+ %d+ %d+ %S+$') then
+        return 'what is known of ' .. limit .. ' cannot be read'
+    end
+    return is_idle(limit) and not call('ZSCORE', root .. 'idle', limit) and limit .. ' is idle: nothing would ever end it'
+end
+
 local function look_at(member)
-    if index == 'claims' then
+    if index == 'limits' or index == 'calls' or index == 'idle' then
+        return fault_of_limit(member)
+    elseif index == 'claims' then
         if call('EXISTS', root .. 'claim:' .. member) == 0 then
             return 'there is no claim of ' .. member
         end
@@ -112,6 +138,13 @@ local function mend(member)
         call('HSETNX', root .. 'session:' .. member, 'number', call('HINCRBY', root .. 'meta', 'session', 1))
     elseif index == 'queues' then
         call('HSETNX', root .. 'queue:' .. member, 'max_depth', 1000000)
+    elseif index == 'limits' then
+        if not string.match(call('HGET', key, member), '^%d+ %S+ %d+ %d+ %S+$') then
+            call('HSET', key, member, '0 - 0 0 -')
+        end
+        if is_idle(member) then
+            call('ZADD', root .. 'idle', integer(now), member)
+        end
     else
         drop(member)
     end

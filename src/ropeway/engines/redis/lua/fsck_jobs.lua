@@ -3,8 +3,8 @@
 --
 -- ARGV[3]  '0' to look, '1' to put right what can be, '2' also what a tenant's list lacks (the oldest first)
 -- ARGV[4..] ids
--- Returns  for each {state, queue, tenant, bytes kept under its retention, number}, '' and no more for one that is not
---          there; then for each fault three elements: kind, what is wrong, and 1 (put right), 0 (it can be) or -1 (it cannot)
+-- Returns  for each {state, queue, tenant, bytes kept under its retention, number, '1' when it is parked, the limits that it
+--          runs under}, '' and no more for one that is not there; then for each fault three elements: kind, what is wrong, and 1 (put right), 0 (it can be) or -1 (it cannot)
 local MOST = 128 -- entries of a list that is made anew
 local repair = ARGV[3] ~= '0'
 local changed = false
@@ -12,7 +12,7 @@ local states = {
     scheduled = 'waits', queued = 'waits', running = 'runs', succeeded = 'ended', failed = 'ended', cancelled = 'ended',
 }
 local names = {'head', 'state', 'session', 'token', 'run_at_ms', 'queue_deadline_ms', 'cancel_requested_at_ms',
-    'expires_at_ms', 'epoch', 'seq', 'started_epoch', 'runs'}
+    'expires_at_ms', 'epoch', 'seq', 'started_epoch', 'runs', 'parked', 'limits'}
 local told
 
 local function fault(kind, what, mend)
@@ -182,7 +182,7 @@ end
 local function look_at(id)
     local key = root .. 'job:' .. id
     local kind = call('TYPE', key).ok
-    told = {'', '', '', 0, 0}
+    told = {'', '', '', 0, 0, '', ''}
     if kind ~= 'hash' then
         if kind ~= 'none' then
             fault('type', 'a job is a hash, and this is a ' .. kind)
@@ -204,17 +204,21 @@ local function look_at(id)
     end
     local head = parse_head(row.head)
     local ticket = ticket_of(head.number, id)
-    told = {state, head.queue, head.tenant, 0, integer(head.number)}
+    told = {state, head.queue, head.tenant, 0, integer(head.number), '', ''}
     look_for_queue(head.queue)
     look_at_number(head)
     look_in_all(id, head)
-    if state == 'queued' then
+    if state == 'queued' and row.parked then
+        told[6] = '1'
+        look_in('parked:' .. row.parked, ticket, head.rank)
+    elseif state == 'queued' then
         look_in('ready:' .. head.queue, ticket, head.rank)
     elseif state == 'scheduled' and row.run_at_ms then
         look_in('due', ticket, row.run_at_ms)
     elseif state == 'scheduled' then
         fault('row', 'it is scheduled, for no time')
     elseif state == 'running' then
+        told[7] = row.limits or ''
         look_for_session(id, key, row)
     elseif state == 'failed' then
         look_in('failed:' .. head.tenant, ticket, head.number)

@@ -29,6 +29,11 @@ for state in string.gmatch(ARGV[4], '%S+') do
         for _, queue in ipairs(queues) do
             add(call('ZRANGE', root .. 'ready:' .. queue, 0, MANY))
         end
+        local parked = parked_in(queues, MANY)
+        if not parked then
+            return reply_of_read({0, 0, 0, 'many'})
+        end
+        add(parked)
     elseif state == 'scheduled' then
         add(call('ZRANGE', root .. 'due', 0, MANY))
     elseif state == 'failed' then

@@ -2,7 +2,8 @@
 -- set_queue: policies, field by field.
 --
 -- ARGV[3..]  for each queue: its name, how many elements follow, then fields with values ('' drops one)
--- Returns    for each queue its policy: {max_depth, max_depth_per_tenant, weights as JSON, paused}, '' where it has none
+-- Returns    for each queue its policy: {max_depth, max_depth_per_tenant, weights as JSON, paused,
+--            max_running}, '' where it has none
 local reply = {0, 0, 0}
 local i = 3
 while i <= #ARGV do
@@ -18,8 +19,8 @@ while i <= #ARGV do
         end
     end
     i = i + 2 + size
-    local policy = call('HMGET', key, 'max_depth', 'max_depth_per_tenant', 'weights', 'paused')
-    reply[#reply + 1] = {policy[1], policy[2] or '', policy[3] or '', policy[4] or ''}
+    local policy = call('HMGET', key, 'max_depth', 'max_depth_per_tenant', 'weights', 'paused', 'max_running')
+    reply[#reply + 1] = {policy[1], policy[2] or '', policy[3] or '', policy[4] or '', policy[5] or ''}
     wake(queue)
 end
 return reply_of_write(reply)

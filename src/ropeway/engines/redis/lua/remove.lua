@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- purge and prune: terminal jobs leave with all that belongs to them. Their claims stay until those expire.
+-- purge and prune: terminal jobs leave with all that belongs to them, the key of their content too. Their idempotency
+-- claims stay until those expire.
 --
 -- ARGV[3]   '' to prune at most ARGV[4] jobs past their retention, and while those that have one come to more than
 --           ARGV[5] bytes ('' for no limit) also what would leave next; else the tenant whose jobs ARGV[4..] are to go
@@ -8,8 +9,11 @@
 local reply = {0, 0, 0}
 local terminal = {succeeded = true, failed = true, cancelled = true}
 
-local function remove(id, head)
+local function remove(id, head, cache)
     local ticket = ticket_of(head.number, id)
+    if cache and call('HGET', root .. 'claim:' .. head.tenant .. '  ' .. cache, 'job') == id then
+        call('UNLINK', root .. 'claim:' .. head.tenant .. '  ' .. cache)
+    end
     if call('ZREM', root .. 'ended', ticket) == 1 then
         kept_bytes = kept_bytes - bytes_of(root .. 'job:' .. id, head)
     end
@@ -23,7 +27,7 @@ local function remove(id, head)
 end
 
 local function purge(tenant, id)
-    local job = call('HMGET', root .. 'job:' .. id, 'head', 'state')
+    local job = call('HMGET', root .. 'job:' .. id, 'head', 'state', 'cache')
     local head = job[1] and parse_head(job[1])
     if not head or head.tenant ~= tenant then
         return 'none'
@@ -32,7 +36,7 @@ local function purge(tenant, id)
     if not terminal[state] then
         return state
     end
-    remove(id, head)
+    remove(id, head, job[3])
     return 'gone'
 end
 
@@ -54,6 +58,14 @@ local function prune_usage(limit)
     for _, name in ipairs(call('ZRANGEBYSCORE', root .. 'usages', '-inf', '(' .. oldest, 'LIMIT', 0, limit)) do
         call('UNLINK', root .. 'usage:' .. name)
         call('ZREM', root .. 'usages', name)
+    end
+end
+
+-- Limits of which nothing need be remembered: see limiting.lua.
+local function prune_limits(limit)
+    for _, key in ipairs(call('ZRANGEBYSCORE', root .. 'idle', '-inf', integer(now), 'LIMIT', 0, limit)) do
+        call('HDEL', root .. 'limits', key)
+        call('ZREM', root .. 'idle', key)
     end
 end
 
@@ -83,9 +95,9 @@ end
 -- One that is not there, or a ticket of none, weighs nothing: its ticket goes.
 local function remove_ticket(ticket)
     local id = string.sub(ticket, 14)
-    local head = call('HGET', root .. 'job:' .. id, 'head')
-    if head then
-        remove(id, parse_head(head))
+    local job = call('HMGET', root .. 'job:' .. id, 'head', 'cache')
+    if job[1] then
+        remove(id, parse_head(job[1]), job[2])
     else
         call('ZREM', root .. 'ended', ticket)
     end
@@ -125,6 +137,7 @@ if ARGV[3] == '' then
     end
     prune_claims(limit)
     prune_usage(limit)
+    prune_limits(limit)
     forget_idle_flows()
     reply[4] = gone
 else

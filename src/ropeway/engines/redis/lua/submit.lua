@@ -5,9 +5,10 @@
 -- ARGV[4]   how many kinds of jobs there are; for each 8 elements: queue, tenant, task, band, cost, options ('' are the
 --           default ones), keep and failed_keep (ms, -1: for ever)
 -- ARGV[..]  for each job 4: its kind (1 is the first), id, input, rest ('' for none): cjson of {delay, wait, retry_of,
---           key, fingerprint, most, hook}
--- Returns   for each job two elements: rank and depth; or {known job's fields} and depth; or a refusal and a depth:
---           'own' (the tenant's limit), 'full', 'reused', 'gone', 'taken'
+--           key, fingerprint, most, hook, limits, cache, ttl, fresh}
+-- Returns   for each job two elements: rank and depth; or {known job's fields} and depth, with a field `cached` when it is
+--           another of the same content; or a refusal and a depth: 'own' (the tenant's limit), 'full', 'reused', 'gone',
+--           'taken'
 local reply = {0, 0, 0}
 local FIRST_JOB = 5 + 8 * ARGV[4]
 local meta = call('HMGET', root .. 'meta', 'number', 'writes')
@@ -71,18 +72,27 @@ local function depth_of(line)
     return line.numbers['/queued'] + line.numbers['/scheduled']
 end
 
+-- A job that is there, and how many wait in its queue.
+local function known(id, queue)
+    local fields = call('HGETALL', root .. 'job:' .. id)
+    fields[#fields + 1] = 'id'
+    fields[#fields + 1] = id
+    local line = lines[queue] -- what this very call has added is not written yet
+    return fields, line and line.max_depth and depth_of(line) or waiting(queue, '')
+end
+
 -- The answer when this id, or this idempotency key, was submitted before.
 local function earlier(id, kind, rest)
     local found = any_known and call('HGET', root .. 'job:' .. id, 'head')
     if not found and rest and rest.key then
-        local claim = call('HMGET', root .. 'claim:' .. kind.tenant .. ' ' .. rest.key, 'job', 'fingerprint')
-        if not claim[1] then
+        local made = call('HMGET', root .. 'claim:' .. kind.tenant .. ' ' .. rest.key, 'job', 'fingerprint')
+        if not made[1] then
             return nil
         end
-        if claim[2] ~= rest.fingerprint then
+        if made[2] ~= rest.fingerprint then
             return 'reused', 0
         end
-        id = claim[1]
+        id = made[1]
         found = call('HGET', root .. 'job:' .. id, 'head')
         if not found then
             return 'gone', 0
@@ -95,11 +105,61 @@ local function earlier(id, kind, rest)
     if head.tenant ~= kind.tenant then
         return 'taken', 0
     end
-    local fields = call('HGETALL', root .. 'job:' .. id)
-    fields[#fields + 1] = 'id'
-    fields[#fields + 1] = id
-    local line = lines[head.queue] -- what this very call has added is not written yet
-    return fields, line and line.max_depth and depth_of(line) or waiting(head.queue, '')
+    return known(id, head.queue)
+end
+
+local function claim(tenant, rest, id)
+    local name = tenant .. ' ' .. rest.key
+    local expires = integer(now + tonumber(ARGV[3]))
+    call('HSET', root .. 'claim:' .. name, 'job', id, 'fingerprint', rest.fingerprint, 'expires', expires)
+    call('ZADD', root .. 'claims', expires, name)
+end
+
+-- The answer when another job has come, or is coming, to what this one asks: the rules stand in domain/cache.py.
+local function served(id, kind, rest)
+    local held = call('HMGET', root .. 'claim:' .. kind.tenant .. '  ' .. rest.cache, 'job', 'ttl')
+    local key = root .. 'job:' .. (held[1] or '')
+    local job = call('HMGET', key, 'head', 'state', 'cancel_requested_at_ms', 'finished_at_ms', 'joined', 'sharers',
+        'version')
+    if not job[1] or job[3] or rest.fresh then
+        return nil
+    end
+    -- One more shares it; whether it is new to it. A submit that is sent again shares it once (domain/change.py).
+    local function join()
+        local words = {}
+        for word in string.gmatch(job[6] or '', '%S+') do
+            if word == id then
+                return false
+            end
+            words[#words + 1] = word
+        end
+        words[#words + 1] = id
+        local sharers = table.concat(words, ' ', math.max(#words - 7, 1))
+        call('HSET', key, 'joined', (job[5] or 0) + 1, 'sharers', sharers, 'version', (job[7] or 1) + 1)
+        hint_job(held[1])
+        return true
+    end
+    local state, counted_as = job[2] or 'queued', 'cache_joins'
+    local queue, task, band = string.match(job[1], '^(%S+) %S+ (%S+) (%S+)')
+    if state == 'succeeded' and now < job[4] + math.min(held[2], rest.ttl) then
+        counted_as = 'cache_hits'
+    elseif state ~= 'running' and (state ~= 'queued' and state ~= 'scheduled' or kind.base < (2 - band) * 1e12) then
+        return nil
+    elseif not join() then
+        counted_as = nil
+    end
+    if counted_as then
+        local day = integer(math.floor(now / 86400000))
+        call('HINCRBYFLOAT', root .. 'usage:' .. day .. ' ' .. kind.tenant, task .. ' ' .. counted_as, 1)
+        call('ZADD', root .. 'usages', day, day .. ' ' .. kind.tenant)
+    end
+    if rest.key then
+        claim(kind.tenant, rest, held[1])
+    end
+    local fields, depth = known(held[1], queue)
+    fields[#fields + 1] = 'cached'
+    fields[#fields + 1] = '1'
+    return fields, depth
 end
 
 local waits_for_time = false
@@ -121,15 +181,19 @@ local function add_rest(job, id, kind, rest, ticket)
     if rest.retry_of then
         call('HSET', job, 'retry_of', rest.retry_of)
     end
-    if rest.hook then -- its end makes a delivery: see commit.lua
+    if rest.hook then -- its end does more than others': see commit.lua
         call('HSET', job, 'hook', '1')
     end
+    if rest.limits then
+        call('HSET', job, 'limits', rest.limits)
+    end
     if rest.key then
-        local name = kind.tenant .. ' ' .. rest.key
-        local expires = integer(now + tonumber(ARGV[3]))
-        call('HSET', root .. 'claim:' .. name, 'job', id, 'fingerprint', rest.fingerprint, 'expires', expires)
-        call('ZADD', root .. 'claims', expires, name)
+        claim(kind.tenant, rest, id)
         call('HSET', job, 'claim', rest.key)
+    end
+    if rest.cache then -- this claim goes with its job: see remove.lua
+        call('HSET', root .. 'claim:' .. kind.tenant .. '  ' .. rest.cache, 'job', id, 'ttl', rest.ttl)
+        call('HSET', job, 'cache', rest.cache)
     end
     return rest.delay
 end
@@ -165,6 +229,12 @@ end
 local function take(job, id, kind, input, rest)
     if any_known or rest then
         local answer, depth = earlier(id, kind, rest)
+        if answer then
+            return answer, depth
+        end
+    end
+    if rest and rest.cache then
+        local answer, depth = served(id, kind, rest)
         if answer then
             return answer, depth
         end

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ropeway.testing.history.facts import Facts
-from ropeway.testing.history.invariants import jobs, leases, order, queues, rows, streams, turns
+from ropeway.testing.history.invariants import jobs, leases, limits, order, queues, rows, sharing, streams, turns
 from ropeway.testing.history.record import Violation
 
 __all__ = ["INVARIANTS", "Invariant"]
@@ -32,6 +32,7 @@ INVARIANTS: dict[str, Invariant] = {
     "I10a": leases.attempts_are_counted,
     "I11": leases.cancels_are_final,
     "I12": jobs.ends_are_told,
+    "I13": streams.outputs_are_kept,
     "L1": jobs.all_ends,
     "A1": rows.ends_are_final,
     "A2": rows.states_follow_their_arrows,
@@ -39,8 +40,12 @@ INVARIANTS: dict[str, Invariant] = {
     "C1": queues.counts_are_exact,
     "D1": queues.depths_are_kept,
     "F1": queues.tags_are_fair,
+    "J1": sharing.content_runs_once,
+    "J2": sharing.sharers_are_counted,
     "K1": rows.crashes_leave_all,
     "P1": turns.times_are_kept,
+    "Q1": limits.limits_are_kept,
+    "Q2": limits.parked_jobs_are_called,
     "R1": turns.leases_go_by_rank,
     "R2": queues.positions_are_true,
     "S1": turns.sessions_are_lost_in_time,

@@ -53,6 +53,7 @@ def dead_letters_are_kept(facts: Facts) -> Iterator[Violation]:
 def keys_make_one_job(facts: Facts) -> Iterator[Violation]:
     """I2: a tenant's key makes one job, from one body; the same body is answered with it, another one is refused."""
     claims: Claims = {}
+    unsure: set[tuple[str, str]] = set()
     for moment in facts.moments:
         for job in moment.born():
             new = facts.submits.get(job.id)
@@ -61,9 +62,10 @@ def keys_make_one_job(facts: Facts) -> Iterator[Violation]:
             maker, _ = claims.setdefault((new.tenant, new.idempotency_key), (new.id, new.fingerprint))
             if maker != new.id:
                 yield Violation("I2", moment.step.number, f"key {new.idempotency_key} made {maker} and {new.id}")
+        _learn_shared(moment, claims, unsure)
         for op in moment.step.ops:
             if op.call.method == "submit" and op.is_ok:
-                yield from _key_answers(op, moment.step, claims)
+                yield from _key_answers(op, moment.step, claims, unsure - claims.keys())
 
 
 def strangers_learn_nothing(facts: Facts) -> Iterator[Violation]:
@@ -121,9 +123,22 @@ def _deleted(job: Job, step: Step) -> bool:
     return False
 
 
-def _key_answers(op: Op, step: Step, claims: Claims) -> Iterator[Violation]:
+def _learn_shared(moment: Moment, claims: Claims, unsure: set[tuple[str, str]]) -> None:
+    """Take in the keys that were claimed for a job of another's; `unsure` are those that may have been."""
+    for op in moment.step.ops:
+        for new, answer in op.batch if op.call.method == "submit" else ():
+            key = (new.tenant, new.idempotency_key or "")
+            if new.idempotency_key is None or key in claims:
+                continue
+            if isinstance(answer, Receipt) and (answer.cached or key in unsure):
+                claims[key] = (answer.job.id, new.fingerprint)
+            elif answer is None and new.cache is not None:
+                unsure.add(key)
+
+
+def _key_answers(op: Op, step: Step, claims: Claims, unsure: set[tuple[str, str]]) -> Iterator[Violation]:
     for new, answer in op.batch:
-        if new.idempotency_key is None:
+        if new.idempotency_key is None or (new.tenant, new.idempotency_key) in unsure:
             continue
         known = claims.get((new.tenant, new.idempotency_key))
         if isinstance(answer, IdempotencyKeyReused):

@@ -53,7 +53,7 @@ def one_result_commits(facts: Facts) -> Iterator[Violation]:
 
 
 def attempts_are_counted(facts: Facts) -> Iterator[Violation]:
-    """I10a: a lease counts an attempt and a run, a release gives the attempt back, a lost worker counts a crash."""
+    """I10a: a lease counts an attempt and a run, a release or a snooze gives it back, a lost worker counts a crash."""
     for moment in facts.moments:
         if moment.step.only is None:
             continue
@@ -68,7 +68,7 @@ def attempts_are_counted(facts: Facts) -> Iterator[Violation]:
 
 
 def budgets_are_kept(facts: Facts) -> Iterator[Violation]:
-    """I10: no attempt beyond `max_attempts` but for crashes, no crash beyond `max_crashes`, and none held back."""
+    """I10: no attempt beyond `max_attempts` but for crashes, no crash or snooze beyond its limit, none held back."""
     for moment in facts.moments:
         for change in moment.changes:
             job = change.job
@@ -78,6 +78,7 @@ def budgets_are_kept(facts: Facts) -> Iterator[Violation]:
                 yield Violation("I10", moment.step.number, f"{job.id} crashed {job.crashes} times")
         if isinstance(moment.only_answer("commit"), list):
             yield from _retry_faults(moment)
+            yield from _snooze_faults(moment)
         yield from _crash_faults(moment)
 
 
@@ -138,11 +139,14 @@ def _counts_after(moment: Moment, change: Change) -> tuple[int, int, int] | None
     assert old is not None and new is not None and op is not None
     if op.call.method == "lease" and new.state is State.running:
         return (1, 1, 0)
+    if old.state is not State.running:
+        return (0, 0, 0)  # parked, or called, as others ended
     if op.call.method in ("rescue", "close"):
         return (0, 0, 1)
     if op.call.method == "commit":
-        released = new.last_outcome == "release" and new.state in (State.queued, State.scheduled)
-        return (0, -1, 0) if released else (0, 0, 0)
+        released = new.last_outcome in ("release", "snooze") and new.state in (State.queued, State.scheduled)
+        crashed = new.last_outcome == "crashed" and new.state is not State.cancelled
+        return (0, -1 if released else 0, 1 if crashed else 0)
     return (0, 0, 0)
 
 
@@ -159,11 +163,25 @@ def _retry_faults(moment: Moment) -> Iterator[Violation]:
             yield Violation("I10", moment.step.number, text)
 
 
+def _snooze_faults(moment: Moment) -> Iterator[Violation]:
+    for commit, answer in _writes(moment):
+        job = moment.before.jobs.get(commit.lease.job_id)
+        if job is None or job.state is not State.running or job.cancel_requested_at_ms is not None:
+            continue
+        if commit.outcome.kind != "snooze" or isinstance(answer, LeaseLost):
+            continue
+        if (answer is State.failed) != (job.runs - job.attempt >= job.options.max_snoozes):
+            text = f"a snooze of {job.id} after {job.runs} runs, attempt {job.attempt}, came to {answer}"
+            yield Violation("I10", moment.step.number, text)
+
+
 def _crash_faults(moment: Moment) -> Iterator[Violation]:
-    if moment.only is None or moment.only.call.method not in ("rescue", "close"):
+    if moment.only is None or moment.only.call.method not in ("rescue", "close", "commit"):
         return
     for old, new in moment.changes:
         if old is None or new is None or old.state is not State.running or old.cancel_requested_at_ms is not None:
+            continue
+        if moment.only.call.method == "commit" and new.last_outcome != "crashed":
             continue
         if (new.state is State.failed) != (new.crashes >= new.options.max_crashes):
             text = f"{new.id} is {new.state} after crash {new.crashes} of {new.options.max_crashes}"
@@ -178,5 +196,5 @@ def _unheard_cancels(moment: Moment) -> Iterator[Violation]:
         before, after = moment.before.jobs.get(job_id), moment.step.look.jobs.get(job_id)
         if before is None or before.tenant != tenant or before.state.terminal or after is None:
             continue
-        if after.cancel_requested_at_ms is None:
+        if after.cancel_requested_at_ms is None and after.joined != before.joined - 1:
             yield Violation("I11", moment.step.number, f"a cancel of {job_id} was answered and not recorded")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ropeway.domain.errors import LeaseLost
-from ropeway.domain.job import Job
+from ropeway.domain.job import Job, Receipt
 from ropeway.domain.lifecycle import State
 from ropeway.testing.history.facts import Facts, Moment
 from ropeway.testing.history.linearizability import NEVER, Timed, linearizable
@@ -19,13 +19,14 @@ class JobState(NamedTuple):
     """A job as the model knows it.
 
     `phase` is waiting, running or a terminal state; `holder` the token of its last lease; `last` the outcome that
-    this lease committed; `asked`: to cancel.
+    this lease committed; `asked`: to cancel; `joined`: how many share it beside the first.
     """
 
     phase: str = "waiting"
     holder: str | None = None
     last: str | None = None
     asked: bool = False
+    joined: int = 0
 
 
 def calls_have_an_order(facts: Facts) -> Iterator[Violation]:
@@ -42,12 +43,11 @@ def step(state: JobState, op: Timed) -> Iterable[JobState]:
 
 
 def _lease(state: JobState, op: Timed) -> Iterable[JobState]:
-    return [JobState("running", op.detail, None, state.asked)] if state.phase == "waiting" else []
+    return [state._replace(phase="running", holder=op.detail, last=None)] if state.phase == "waiting" else []
 
 
 def _look(state: JobState, op: Timed) -> Iterable[JobState]:
-    phase, asked = op.answer
-    return [state] if (state.phase, state.asked) == (phase, asked) else []
+    return [state] if (state.phase, state.asked, state.joined) == op.answer else []
 
 
 def _append(state: JobState, op: Timed) -> Iterable[JobState]:
@@ -66,21 +66,38 @@ def _commit(state: JobState, op: Timed) -> Iterable[JobState]:
     return [state] if op.answer is None or isinstance(op.answer, LeaseLost) else []
 
 
+_AGAIN = {
+    "retry": ("waiting", "failed"),
+    "crashed": ("waiting", "failed"),
+    "snooze": ("waiting", "failed"),
+    "release": ("waiting",),
+}
+
+
 def _ends(state: JobState, kind: str) -> list[JobState]:
     """What a commit of this kind by the holder may make of the job."""
-    phases = {"retry": ("waiting", "failed"), "release": ("waiting",)}.get(kind, (kind,))
+    phases = _AGAIN.get(kind, (kind,))
     if state.asked:
         phases = ("cancelled",)
-    return [JobState(phase, state.holder, kind, state.asked) for phase in phases]
+    return [state._replace(phase=phase, last=kind) for phase in phases]
 
 
 def _cancel(state: JobState, op: Timed) -> Iterable[JobState]:
     after = state
-    if state.phase == "waiting":
-        after = JobState("cancelled", state.holder, state.last, True)
+    if state.joined and not state.asked and state.phase in ("waiting", "running"):
+        after = state._replace(joined=state.joined - 1)
+    elif state.phase == "waiting":
+        after = state._replace(phase="cancelled", asked=True)
     elif state.phase == "running":
         after = state._replace(asked=True)
     return [after] if op.answer is None or _phase(op.answer.state) == after.phase else []
+
+
+def _join(state: JobState, op: Timed) -> Iterable[JobState]:
+    """A submit that was answered with this job, or may have been; one that is sent again is counted once."""
+    if state.phase in ("waiting", "running") and not state.asked:
+        return [state, state._replace(joined=state.joined + 1)]
+    return [state] if op.answer is None or state.phase == "succeeded" else []
 
 
 def _maybe_lost(state: JobState, op: Timed) -> Iterable[JobState]:
@@ -88,7 +105,7 @@ def _maybe_lost(state: JobState, op: Timed) -> Iterable[JobState]:
     if state.phase != "running":
         return [state]
     phases = ("cancelled",) if state.asked else ("waiting", "failed")
-    return [state, *(JobState(phase, None, None, state.asked) for phase in phases)]
+    return [state, *(state._replace(phase=phase, holder=None, last=None) for phase in phases)]
 
 
 def _maybe_expired(state: JobState, op: Timed) -> Iterable[JobState]:
@@ -105,6 +122,7 @@ _STEPS = {
     "append": _append,
     "cancel": _cancel,
     "commit": _commit,
+    "join": _join,
     "lease": _lease,
     "look": _look,
     "maybe expired": _maybe_expired,
@@ -121,7 +139,11 @@ def _by_job(facts: Facts) -> dict[str, list[Timed]]:
         changed = {change.job.id for change in moment.changes} & now.keys()
         touched = set(changed)
         for op in moment.step.ops:
-            parts = [*_named(op, moment), *((job_id, part) for part in _unnamed(op, moment) for job_id in changed)]
+            parts = [
+                *_named(op, moment),
+                *_joined(op, moment),
+                *((job_id, part) for part in _unnamed(op, moment) for job_id in changed),
+            ]
             for job_id, timed in parts:
                 if job_id in now:
                     by_job.setdefault(job_id, []).append(timed)
@@ -152,6 +174,14 @@ def _named(op: Op, moment: Moment) -> Iterator[tuple[str, Timed]]:
                 yield job_id, Timed(start, end, "cancel", None, answer)
 
 
+def _joined(op: Op, moment: Moment) -> Iterator[tuple[str, Timed]]:
+    """The submits that were answered with a job of another's."""
+    start = float(moment.step.number)
+    for new, answer in op.batch if op.call.method == "submit" and op.is_ok else ():
+        if isinstance(answer, Receipt) and answer.cached:
+            yield answer.job.id, Timed(start, start + 0.5, "join", new.id, answer)
+
+
 def _unnamed(op: Op, moment: Moment) -> Iterator[Timed]:
     """What a call may have done to any job that changed in its step."""
     start = float(moment.step.number)
@@ -160,12 +190,14 @@ def _unnamed(op: Op, moment: Moment) -> Iterator[Timed]:
         yield Timed(start, start + 0.5, "maybe lost")
     elif method in ("promote", "lease"):
         yield Timed(start, start + 0.5, "maybe expired")
+    if method == "submit" and not op.is_ok:
+        yield from (Timed(start, start + 0.5, "join", new.id) for new in op.call.args[0] if new.cache is not None)
     if method == "lease" and not op.is_ok:
         yield Timed(start, start + 0.5, "maybe leased", f"unknown-{moment.step.number}")
 
 
-def _looks(job: Job) -> tuple[str, bool]:
-    return _phase(job.state), job.cancel_requested_at_ms is not None
+def _looks(job: Job) -> tuple[str, bool, int]:
+    return _phase(job.state), job.cancel_requested_at_ms is not None, job.joined
 
 
 def _phase(state: Any) -> str:

@@ -9,9 +9,10 @@ from ropeway.domain.errors import QueueFull, TooManyQueued
 from ropeway.domain.job import Job, Receipt
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueueChange, QueuePolicy, QueueStats
-from ropeway.domain.rank import Priority, place, rank_of, start_of
+from ropeway.domain.rank import Priority, goes_before, place, rank_of, start_of
 from ropeway.domain.webhook import DELIVERY_QUEUE
 from ropeway.testing.history.facts import Facts, Moment
+from ropeway.testing.history.invariants.bands import with_passed
 from ropeway.testing.history.record import Look, Violation
 
 __all__ = ["counts_are_exact", "depths_are_kept", "policies_after", "positions_are_true", "tags_are_fair"]
@@ -43,8 +44,8 @@ def tags_are_fair(facts: Facts) -> Iterator[Violation]:
 
 
 def positions_are_true(facts: Facts) -> Iterator[Violation]:
-    """R2: a queued job's position is the number of queued jobs of its queue that are ranked before it."""
-    for moment in facts.moments:
+    """R2: a queued job's position is how many go before it: in its queue's turns, or where it is parked."""
+    for moment, passed in with_passed(facts):
         op = moment.only
         if op is None or op.call.method != "position":
             continue
@@ -52,11 +53,16 @@ def positions_are_true(facts: Facts) -> Iterator[Violation]:
         job = moment.before.jobs.get(job_id)
         expected = None
         if job is not None and job.tenant == tenant and job.state is State.queued:
-            place_of = (job.rank, facts.born_at[job.id])
             others = [other for other in moment.before.jobs.values() if _is_beside(other, job)]
-            if any((other.rank, facts.born_at[other.id]) == place_of for other in others):
+            if any(_rank_of(facts, other) == _rank_of(facts, job) for other in others):
                 continue  # two jobs of one burst: their order is not ours to tell
-            expected = sum((other.rank, facts.born_at[other.id]) < place_of for other in others)
+            expected = sum(_rank_of(facts, other) < _rank_of(facts, job) for other in others)
+            counted = passed.get(job.queue, {})
+            higher = sum(other.priority > job.priority for other in others)
+            if job.parked is None and higher:
+                if counted is None:
+                    continue
+                expected = goes_before(expected - higher, higher, counted.get(job.priority, 0))
         if op.answer != expected:
             yield Violation("R2", moment.step.number, f"the position of {job_id} is {expected}, not {op.answer}")
 
@@ -94,7 +100,14 @@ def policies_after(moment: Moment, policies: dict[str, QueuePolicy]) -> None:
 
 
 def _is_beside(other: Job, job: Job) -> bool:
-    return other.queue == job.queue and other.state is State.queued and other.id != job.id
+    """Whether two jobs stand in one line, or are parked under one key."""
+    if other.id == job.id or other.state is not State.queued or other.parked != job.parked:
+        return False
+    return job.parked is not None or other.queue == job.queue
+
+
+def _rank_of(facts: Facts, job: Job) -> tuple[float, tuple[int, int]]:
+    return job.rank, facts.born_at[job.id]
 
 
 def _depth_faults(facts: Facts, moment: Moment, policies: dict[str, QueuePolicy]) -> Iterator[Violation]:
@@ -110,7 +123,7 @@ def _depth_faults(facts: Facts, moment: Moment, policies: dict[str, QueuePolicy]
         policy = policies.get(queue, QueuePolicy(queue))
         full = depth >= policy.max_depth
         over = policy.max_depth_per_tenant is not None and own >= policy.max_depth_per_tenant
-        if isinstance(answer, Receipt) and not answer.replayed:
+        if isinstance(answer, Receipt) and not answer.replayed and not answer.cached:
             waiting[queue, tenant] += 1
             if full or over or answer.depth != depth + 1:
                 text = f"{answer.job.id} was taken at depth {depth} ({own} own) of {policy}, told {answer.depth}"

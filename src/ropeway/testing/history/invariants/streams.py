@@ -8,6 +8,8 @@ from itertools import pairwise
 import msgspec
 
 from ropeway.domain.event import (
+    OUTPUT_DELTA,
+    OUTPUT_RESET,
     QUEUED_AT,
     RETRYING,
     SNAPSHOT,
@@ -25,6 +27,7 @@ __all__ = [
     "events_never_change",
     "logs_are_gapless",
     "logs_end_once",
+    "outputs_are_kept",
     "readers_miss_nothing",
 ]
 
@@ -67,7 +70,7 @@ def events_never_change(facts: Facts) -> Iterator[Violation]:
 
 
 def attempts_are_named(facts: Facts) -> Iterator[Violation]:
-    """I6: each event names its attempt; a start counts one up, and only a release gives it back."""
+    """I6: each event names its attempt; a start counts one up, and only a release or a snooze gives it back."""
     for job_id, log in facts.history.logs.items():
         attempt = 0
         for event in log:
@@ -75,7 +78,7 @@ def attempts_are_named(facts: Facts) -> Iterator[Violation]:
             if event.attempt != attempt:
                 text = f"{job_id} {event.id} {event.type} names attempt {event.attempt}, not {attempt}"
                 yield Violation("I6", len(facts.moments), text)
-            if event.type == RETRYING and msgspec.json.decode(event.data)["reason"] == "released":
+            if event.type == RETRYING and msgspec.json.decode(event.data)["reason"] in ("released", "snoozed"):
                 attempt -= 1
 
 
@@ -88,6 +91,31 @@ def logs_end_once(facts: Facts) -> Iterator[Violation]:
         expected = [f"job.{state}"] if state.terminal else []
         if ends != expected or (expected and log[-1].type not in TERMINAL_TYPES):
             yield Violation("I7", len(facts.moments), f"{job_id} is {state}, its log ends with {ends}")
+
+
+def outputs_are_kept(facts: Facts) -> Iterator[Violation]:
+    """I13: a job that ends with nobody to commit it offers the output that its log holds since the last reset."""
+    for moment in facts.moments:
+        if moment.step.only is None or moment.step.only.call.method not in ("rescue", "close", "cancel"):
+            continue
+        for old, new in moment.changes:
+            if new is None or old is None or old.state.terminal or not new.state.terminal:
+                continue
+            held = _items(facts.history.logs.get(new.id, ()))
+            told = [] if new.output is None else msgspec.json.decode(new.output)
+            if told != held:
+                yield Violation("I13", moment.step.number, f"{new.id} ended with {told}, its log holds {held}")
+
+
+def _items(log: Sequence[Event]) -> list[object]:
+    """The output of a log whose items are no strings."""
+    items: list[object] = []
+    for event in log:
+        if event.type == OUTPUT_RESET:
+            items.clear()
+        elif event.type == OUTPUT_DELTA:
+            items.append(msgspec.json.decode(event.data)["delta"])
+    return items
 
 
 def _page_faults(facts: Facts, moment: Moment, page: EventPage) -> Iterator[Violation]:

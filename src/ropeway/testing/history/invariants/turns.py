@@ -10,7 +10,8 @@ from ropeway.domain.lease import LeaseRequest, Renewal
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueuePolicy
 from ropeway.engines.base import Promotion
-from ropeway.testing.history.facts import Facts, Moment
+from ropeway.testing.history.facts import Change, Facts, Moment
+from ropeway.testing.history.invariants.bands import Passed, in_line, place_of, turns, with_passed
 from ropeway.testing.history.invariants.queues import policies_after
 from ropeway.testing.history.record import Look, Violation
 
@@ -29,19 +30,17 @@ Sessions = dict[str, Span]
 
 
 def leases_go_by_rank(facts: Facts) -> Iterator[Violation]:
-    """R1: a lease takes the best-ranked queued jobs of its queues, of unpaused ones alone, in order, and no others."""
+    """R1: a lease takes those whose turn it is in its queues, of unpaused ones alone, in order, and no others."""
     policies: dict[str, QueuePolicy] = {}
-    for moment, sessions, unsure in _with_sessions(facts):
+    for (moment, sessions, unsure), (_, passed) in zip(_with_sessions(facts), with_passed(facts), strict=True):
         leased = moment.only_answer("lease")
         if leased is not None and moment.only is not None:
             request = moment.only.call.args[0]
             is_open = _is_open(sessions.get(request.session), moment.step.at_ms)
             if is_open is not None and request.session not in unsure:
-                expected = (
-                    _expected_lease(facts, moment.before, request, policies, moment.step.at_ms) if is_open else []
-                )
-                keys = [_place(facts, moment.before.jobs[held.job_id]) for held in leased]
-                if keys != [_place(facts, job) for job in expected]:
+                expected = _expected_lease(facts, moment, request, policies, passed) if is_open else []
+                keys = [place_of(facts, moment.before.jobs[held.job_id]) for held in leased]
+                if expected is not None and keys != [place_of(facts, job) for job in expected]:
                     told, due = [held.job_id for held in leased], [job.id for job in expected]
                     yield Violation("R1", moment.step.number, f"{request} was given {told}, not {due}")
         policies_after(moment, policies)
@@ -135,20 +134,24 @@ def _is_open(span: Span | None, now: int) -> bool | None:
 
 
 def _expected_lease(
-    facts: Facts, look: Look, request: LeaseRequest, policies: dict[str, QueuePolicy], now: int
-) -> list[Job]:
+    facts: Facts, moment: Moment, request: LeaseRequest, policies: dict[str, QueuePolicy], passed: Passed
+) -> list[Job] | None:
+    """None: several priorities wait, and whose turn it is cannot be told."""
     expected: list[Job] = []
+    jobs = moment.before.jobs.values()
     for queue in request.queues:
-        if policies.get(queue, QueuePolicy(queue)).paused:
+        policy = policies.get(queue, QueuePolicy(queue))
+        most = request.limit - len(expected)
+        if policy.max_running is not None:
+            running = sum(job.queue == queue and job.state is State.running for job in jobs)
+            most = min(most, policy.max_running - running)
+        if policy.paused or most <= 0:
             continue
-        waiting = [job for job in look.jobs.values() if job.queue == queue and job.state is State.queued]
-        waiting = [job for job in waiting if job.queue_deadline_ms is None or job.queue_deadline_ms > now]
-        expected += sorted(waiting, key=lambda job: _place(facts, job))
-    return expected[: request.limit]
-
-
-def _place(facts: Facts, job: Job) -> tuple[str, float, tuple[int, int]]:
-    return job.queue, job.rank, facts.born_at[job.id]
+        counted = passed.get(queue, {})
+        if counted is None and len({job.priority for job in jobs if in_line(job, queue)}) > 1:
+            return None
+        expected += turns(facts, moment, queue, counted or {}, most)[0]
+    return expected
 
 
 def _promotion_faults(moment: Moment, promotion: Promotion) -> Iterator[Violation]:
@@ -157,14 +160,23 @@ def _promotion_faults(moment: Moment, promotion: Promotion) -> Iterator[Violatio
     waiting = [job for job in moment.step.look.jobs.values() if job.state in WAITING]
     times = [at for job in waiting for at in (job.run_at_ms, job.queue_deadline_ms) if at is not None]
     next_at_ms = min(times, default=None)
-    moves = len(moment.changes)  # a job queued and failed by one promotion may be counted as one move or as two
-    if not moves <= promotion.moved <= min(2 * moves, limit):
+    parked = any(job.parked is not None for job in waiting)  # they wait for times that their rows do not tell
+    calls = sum(_is_call(change) for change in moment.changes)
+    moves = len(moment.changes) - calls  # a job queued and failed by one may be counted as one move or as two
+    if not moves <= promotion.moved <= min(2 * moves, limit) + calls:
         text = f"{promotion.moved} were said to move, {len(moment.changes)} did"
         yield Violation("P1", moment.step.number, text)
-    if promotion.next_at_ms != next_at_ms:
+    told_ms = promotion.next_at_ms
+    if told_ms != next_at_ms and (not parked or told_ms is None or (next_at_ms is not None and told_ms > next_at_ms)):
         yield Violation("P1", moment.step.number, f"the next time is {next_at_ms}, not {promotion.next_at_ms}")
     if promotion.moved < limit and next_at_ms is not None and next_at_ms <= now:
         yield Violation("P1", moment.step.number, f"something was due at {next_at_ms} and is not moved at {now}")
+
+
+def _is_call(change: Change) -> bool:
+    """Whether a parked job was called back into its line."""
+    old, new = change
+    return old is not None and new is not None and old.parked is not None and in_line(new, new.queue)
 
 
 def _rescue_faults(moment: Moment, sessions: Sessions, unsure: set[str]) -> Iterator[Violation]:

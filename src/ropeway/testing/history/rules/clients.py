@@ -7,18 +7,20 @@ import zlib
 import msgspec
 
 from ropeway.domain.event import START, Cursor
-from ropeway.domain.job import JobOptions, JobQuery, NewJob
+from ropeway.domain.job import CacheKey, JobOptions, JobQuery, NewJob
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
 from ropeway.domain.webhook import WEBHOOK_EVENTS, Webhook, WebhookEvent
 from ropeway.testing.history.record import TENANTS, Call
+from ropeway.testing.history.rules.limits import brought
 from ropeway.testing.history.world import QUEUES, World
 
 __all__ = ["cancel", "find", "get", "position", "purge", "read", "repeat", "retry", "submit"]
 
 KEYS = ("x", "y")
 BODIES = ("1", "2")
+KEY = f"{1:08x}"
 
 
 def submit(world: World) -> Call | None:
@@ -99,18 +101,26 @@ def _new_job(world: World) -> NewJob:
     body = rng.choice(BODIES)
     key = rng.choice((None, None, *KEYS))
     job_id = world.new_id(tenant)
+    cache = _cache(job_id)
     return NewJob(
-        job_id,
+        job_id if cache is None else world.take_key(job_id, cache.key),
         tenant,
         rng.choice(QUEUES),
         "task",
         f'{{"body":{body}}}',
         rng.choice((Priority.normal, Priority.normal, Priority.low, Priority.high)),
         rng.choice((0, 0, 0, 0, 500, 3000)),
-        _hooked(job_id, _options(world)),
+        brought(world, job_id, _declared(job_id, _hooked(job_id, _options(world)))),
         key,
         "" if key is None else body,
+        cache=cache,
     )
+
+
+def _cache(job_id: str) -> CacheKey | None:
+    """Half may share what others run, or a result, some but a young one, and a few neither. Not drawn, either."""
+    drawn = zlib.crc32(f"cache {job_id}".encode()) >> 8
+    return None if drawn % 2 else CacheKey(KEY, (500, *[60_000] * 3)[drawn // 2 % 4], drawn % 11 == 0)
 
 
 def _hooked(job_id: str, options: JobOptions) -> JobOptions:
@@ -120,6 +130,12 @@ def _hooked(job_id: str, options: JobOptions) -> JobOptions:
         return options
     events: tuple[WebhookEvent, ...] = ("job.failed",) if drawn == 0 else WEBHOOK_EVENTS
     return msgspec.structs.replace(options, webhook=Webhook("https://hooks.example/", events))
+
+
+def _declared(job_id: str, options: JobOptions) -> JobOptions:
+    """Some may not snooze, or but once, and some go on from the output that they made before. Not drawn, either."""
+    drawn = zlib.crc32(job_id.encode()) // 6
+    return msgspec.structs.replace(options, max_snoozes=(0, 1, 1000)[drawn % 3], resumable=drawn % 2 == 0)
 
 
 def _options(world: World) -> JobOptions:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from ropeway.domain.event import OUTPUT_DELTA
 from ropeway.domain.lease import Append, Commit, LeaseRequest, Outcome
 from ropeway.domain.worker import WorkerCard
 from ropeway.testing.history.record import Call
@@ -36,7 +39,7 @@ def append(world: World) -> Call | None:
         seq = max(0, seq + world.rng.choice((-2, -1, 1)))
     elif luck < 0.3 and held.job_id in world.look.jobs:
         seq = world.look.jobs[held.job_id].seq  # what a zombie would take that looks where the log ends
-    drafts = tuple((world.rng.choice(TYPES), str(world.number())) for _ in range(world.rng.choice((1, 1, 2, 3))))
+    drafts = tuple(_draft(world.rng.choice(TYPES), world.number()) for _ in range(world.rng.choice((1, 1, 2, 3))))
     return Call("append", ([Append(held.lease, seq, drafts)],))
 
 
@@ -67,4 +70,15 @@ def _outcome(world: World) -> Outcome:
     kind = world.rng.choice(KINDS)
     error = f'{{"code":"e{world.number()}","message":""}}' if kind in ("failed", "retry") else None
     delay_ms = world.rng.choice((0, 0, 700)) if kind == "retry" else 0
-    return Outcome(kind, str(world.number()), error, world.rng.choice((None, str(world.number()))), delay_ms)
+    number = world.number()
+    outcome = Outcome(kind, str(number), error, world.rng.choice((None, str(world.number()))), delay_ms)
+    # Neither is drawn: a seed's history stays what it was.
+    if kind == "retry" and number % 4 == 3:
+        return msgspec.structs.replace(outcome, kind="crashed")
+    if kind != "release" or number % 2:
+        return outcome
+    return msgspec.structs.replace(outcome, kind="snooze", delay_ms=number % 4 * 350, detail=f"waits {number}")
+
+
+def _draft(type_: str, number: int) -> tuple[str, str]:
+    return type_, f'{{"index":0,"delta":{number}}}' if type_ == OUTPUT_DELTA else str(number)

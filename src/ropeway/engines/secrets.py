@@ -1,4 +1,4 @@
-"""The secrets that deliveries are signed with: one a tenant, and while it is being changed two.
+"""The secrets that webhooks' deliveries are signed with: one a tenant, and while it is being changed two.
 
 They are kept as they are, since signing needs them so: whoever reads the store can sign.
 """

@@ -1,12 +1,12 @@
-"""Keys, tenants' limits and pages' tokens over HTTP. Each change leaves a line in the log `ropeway.audit`."""
+"""Keys, tenants' limits and secrets, and pages' tokens over HTTP. Each change is told in the log `ropeway.audit`."""
 
 from __future__ import annotations
 
-import logging
 from urllib.parse import quote
 
 from starlette.requests import Request
 
+from ropeway.client import audit
 from ropeway.client.keyring import ANY_SCOPES
 from ropeway.client.keys import (
     KeyLimits,
@@ -20,21 +20,22 @@ from ropeway.client.keys import (
     key_body,
     new_key_body,
 )
+from ropeway.client.signing import SecretList, SecretRotateRequest, secret_body
 from ropeway.domain.caller import Caller, Scope
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.instants import timestamp
+from ropeway.domain.job import check_name
 from ropeway.domain.keys import KEY_ID, KeyRecord
+from ropeway.engines.secrets import Secrets
 from ropeway.serving.bodies import read_json
 from ropeway.serving.callers import caller_of
 from ropeway.serving.door import require
-from ropeway.serving.key_routes import KEYS_DEFAULT, KEYS_LIMIT
+from ropeway.serving.keys.routes import KEYS_DEFAULT, KEYS_LIMIT
 from ropeway.serving.parts import Parts
 from ropeway.serving.questions import base_of, job_id_of, limit_of
 from ropeway.serving.replies import Reply, json_reply
 
 __all__ = ["KeyRoutes"]
-
-audit = logging.getLogger("ropeway.audit")
 
 
 class KeyRoutes:
@@ -43,6 +44,7 @@ class KeyRoutes:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._ring = parts.door.ring
+        self._secrets = Secrets(parts.engine, parts.clock, parts.random)
 
     async def create_key(self, request: Request) -> Reply:
         caller = caller_of(request.scope)
@@ -62,8 +64,7 @@ class KeyRoutes:
             ttl_s=asked.ttl,
         )
         self._parts.door.lock()
-        told = f"for {key.name!r} of tenant {key.tenant} with {', '.join(sorted(key.scopes))}"
-        audit.info("key %s created %s, by %s", key.id, told, _who(caller))
+        audit.key_created(key, _who(caller))
         return self._shown(request, key, token)
 
     async def list_keys(self, request: Request) -> Reply:
@@ -81,15 +82,14 @@ class KeyRoutes:
 
     async def revoke_key(self, request: Request) -> Reply:
         key = await self._ring.revoke(request.path_params["id"])
-        audit.info("key %s revoked, by %s", key.id, _who(caller_of(request.scope)))
+        audit.key_revoked(key, _who(caller_of(request.scope)))
         return json_reply(key_body(key, self._parts.clock.now_ms()))
 
     async def rotate_key(self, request: Request) -> Reply:
         asked = await read_json(request, self._parts, RotateRequest)
         old = request.path_params["id"]
         key, token = await self._ring.rotate(old, asked.overlap)
-        who = _who(caller_of(request.scope))
-        audit.info("key %s created in place of %s, which goes on for %g s, by %s", key.id, old, asked.overlap, who)
+        audit.key_rotated(key, old, asked.overlap, _who(caller_of(request.scope)))
         return self._shown(request, key, token)
 
     # -- tenants
@@ -106,8 +106,21 @@ class KeyRoutes:
         name = request.path_params["name"]
         limits = await read_json(request, self._parts, KeyLimits)
         await self._ring.set_limits(name, limits.limits())
-        audit.info("limits of tenant %s set, by %s", name, _who(caller_of(request.scope)))
+        audit.limits_set(name, _who(caller_of(request.scope)))
         return json_reply(TenantBody(name, limits))
+
+    async def list_webhook_secrets(self, request: Request) -> Reply:
+        name = check_name("tenant", request.path_params["name"])
+        found = await self._secrets.valid(name)
+        audit.secrets_shown(name, _who(caller_of(request.scope)))
+        return json_reply(SecretList([secret_body(secret) for secret in found]))
+
+    async def rotate_webhook_secret(self, request: Request) -> Reply:
+        asked = await read_json(request, self._parts, SecretRotateRequest)
+        name = check_name("tenant", request.path_params["name"])
+        made = await self._secrets.rotate(name, asked.overlap)
+        audit.secret_rotated(name, asked.overlap, _who(caller_of(request.scope)))
+        return json_reply(secret_body(made), 201)
 
     # -- tokens
 

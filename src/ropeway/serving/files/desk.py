@@ -19,18 +19,19 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 
 from ropeway.blobs import About, FileLimits, Files
+from ropeway.blobs.upload import Upload
 from ropeway.client.files import FileGone, FileList, file_body
 from ropeway.domain.errors import InvalidRequest, RopewayError
 from ropeway.domain.file import DEFAULT_CONTENT_TYPE, DEFAULT_PURPOSE, FileNotFound, FileRecord, is_file_id
 from ropeway.serving.callers import caller_of, tenant_of
-from ropeway.serving.downloads import FileReply, file_reply
-from ropeway.serving.file_routes import LIST_DEFAULT, LIST_LIMIT
+from ropeway.serving.files.downloads import FileReply, file_reply
+from ropeway.serving.files.routes import LIST_DEFAULT, LIST_LIMIT
+from ropeway.serving.files.uploads import FORM_ROOM_BYTES, Form, body_chunks, digest_in, is_form
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining, TooManyStreams
 from ropeway.serving.questions import base_of
 from ropeway.serving.replies import Reply, json_reply
-from ropeway.serving.requests import HeaderMap, header_map
-from ropeway.serving.uploads import FORM_ROOM_BYTES, Form, body_chunks, digest_in, is_form
+from ropeway.serving.requests import HeaderMap, header_map, idempotency_key
 
 __all__ = ["FileRoutes"]
 
@@ -69,9 +70,17 @@ class FileRoutes:
         headers = header_map(request.scope)
         is_formed = is_form(headers)
         about = _about(request, headers, has_digest=not is_formed)
-        file = await (self._formed if is_formed else self._raw)(request, headers, about)
-        location = f"{base_of(request)}/v1/files/{file.id}".encode()
-        return json_reply(file_body(file), 200, [(b"location", location)])
+        limits = self._limits(request)
+        upload = Upload(self._files, tenant_of(request), idempotency_key(headers), limits)
+        if is_formed:
+            form = Form(headers, self._chunks(request, headers, limits.file_bytes + FORM_ROOM_BYTES))
+            file = await _formed(upload, form, about)
+        else:
+            file = await upload.create(self._chunks(request, headers, limits.file_bytes), about)
+        told = [(b"location", f"{base_of(request)}/v1/files/{file.id}".encode())]
+        if upload.replayed:
+            told.append((b"idempotency-replayed", b"true"))
+        return json_reply(file_body(file), 200, told)
 
     async def list_files(self, request: Request) -> Reply:
         query = request.query_params
@@ -115,23 +124,6 @@ class FileRoutes:
 
     # -- upload
 
-    async def _raw(self, request: Request, headers: HeaderMap, about: About) -> FileRecord:
-        tenant, limits = tenant_of(request), self._limits(request)
-        chunks = self._chunks(request, headers, limits.file_bytes)
-        return await self._files.create(tenant, chunks, about, limits=limits)
-
-    async def _formed(self, request: Request, headers: HeaderMap, about: About) -> FileRecord:
-        """A form may tell after the file what it is, so the bytes go first."""
-        tenant, limits = tenant_of(request), self._limits(request)
-        form = Form(headers, self._chunks(request, headers, limits.file_bytes + FORM_ROOM_BYTES))
-        blob = await self._files.write(tenant, form.file(), limits)
-        try:
-            about = _about_form(form, about)
-        except RopewayError:
-            await self._files.store.delete(blob.key)
-            raise
-        return await self._files.enter(tenant, blob, about, limits=limits)
-
     def _chunks(self, request: Request, headers: HeaderMap, most: int) -> AsyncIterator[bytes]:
         return body_chunks(request.receive, headers, self._parts.options, self._parts.deadlines, most)
 
@@ -141,6 +133,17 @@ class FileRoutes:
         own = caller_of(request.scope).limits.max_body_bytes
         most = options.max_file_bytes if own is None else min(own, options.max_file_bytes)
         return _Limits(most, options.max_tenant_file_bytes)
+
+
+async def _formed(upload: Upload, form: Form, about: About) -> FileRecord:
+    """A form may tell after the file what it is, so the bytes go first."""
+    blob = await upload.write(form.file())
+    try:
+        about = _about_form(form, about)
+    except RopewayError:
+        await upload.forget(blob)
+        raise
+    return await upload.enter(blob, about)
 
 
 def _about(request: Request, headers: HeaderMap, *, has_digest: bool) -> About:

@@ -1,4 +1,4 @@
-"""The routes of keys, of tenants' limits and of pages' tokens."""
+"""The routes of keys, of tenants' limits and secrets, and of pages' tokens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ropeway.client.keys import (
     TenantBody,
     TenantList,
 )
+from ropeway.client.signing import SecretBody, SecretList, SecretRotateRequest
 from ropeway.domain.caller import Scope
 from ropeway.serving.route import JSON, Answer, Param, Route
 
@@ -123,6 +124,30 @@ KEY_ROUTES = (
         (Answer(200, "Its limits.", ((JSON, TenantBody),)),),
         (_TENANT,),
         ((JSON, KeyLimits),),
+        errors=_READ,
+        scope=Scope.admin,
+    ),
+    Route(
+        "GET",
+        "/v1/tenants/{name}/webhook-secrets",
+        "list_webhook_secrets",
+        "keys",
+        "The secrets that a tenant's webhooks are signed with now, the newest first; one is made if there is none.",
+        (Answer(200, "The secrets.", ((JSON, SecretList),)),),
+        (_TENANT,),
+        errors=(400, 503),
+        scope=Scope.admin,
+    ),
+    Route(
+        "POST",
+        "/v1/tenants/{name}/webhook-secrets/rotate",
+        "rotate_webhook_secret",
+        "keys",
+        "Make a new secret. Webhooks are signed with the old one too for `overlap` seconds (a day), so that their "
+        "receivers can change over.",
+        (Answer(201, "The new secret.", ((JSON, SecretBody),)),),
+        (_TENANT,),
+        ((JSON, SecretRotateRequest),),
         errors=_READ,
         scope=Scope.admin,
     ),

@@ -34,8 +34,14 @@ FILE_ROUTES = (
         "upload_file",
         "files",
         "Keep a file: the body is its bytes, or a form with a part named `file`. It is durable when this is answered.",
-        (Answer(200, "The file.", ((JSON, FileBody),), ("Location",)),),
+        (Answer(200, "The file.", ((JSON, FileBody),), ("Location", "Idempotency-Replayed")),),
         (
+            Param(
+                "Idempotency-Key",
+                "header",
+                {"type": "string", "minLength": 1, "maxLength": 255},
+                "Makes the call safe to repeat: for a day, the same key and file give the same file.",
+            ),
             Param("filename", "query", {"type": "string"}, "What people call it. In a form, its part says so."),
             Param("purpose", "query", _PURPOSE, "What it is for; `user_data` when nothing is said."),
             Param("expires_in", "query", {"type": "number", "minimum": 1}, "Seconds that it is kept; else for ever."),
@@ -49,7 +55,7 @@ FILE_ROUTES = (
         ),
         ((_ANY, Any), (_FORM, FileForm)),
         needs_body=True,
-        errors=(400, 408, 413, 415, 429, 501, 503, 507),
+        errors=(400, 408, 413, 415, 422, 429, 501, 503, 507),
         scope=Scope.files,
     ),
     Route(
