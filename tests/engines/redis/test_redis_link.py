@@ -53,12 +53,13 @@ async def test_a_call_gets_its_own_reply_though_others_were_cancelled() -> None:
 )
 async def test_a_reply_that_is_not_this_call_s_ends_the_link(foreign: bytes) -> None:
     """The nonce tells. The call is made again over another link, and comes to its own."""
-    async with wire() as on:
+    async with wire(timeout_s=10) as on:
         await fill(on, 1)
         on.proxy.plan = delay(0.05)
         call, before = asyncio.create_task(on.far.job("job_000")), on.proxy.pieces
         await eventually(lambda: on.proxy.pieces > before, "the call is on its way")
         on.proxy.inject(foreign)
+        on.proxy.heal()
         assert (await call).input == '"job_000"'
         assert on.far.connects == 2
 
@@ -162,8 +163,9 @@ async def test_a_submit_whose_reply_was_lost_is_stored_once() -> None:
 async def test_a_lease_whose_reply_was_lost_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """For as long as it takes: the jobs that it gave are running nowhere until their worker knows of them."""
     async with wire() as on:
-        await fill(on, 3)
         await on.near.announce()
+        assert await on.near.lease(1) == [], "the server knows the script: that it does not would be a lost reply too"
+        await fill(on, 3)
         on.proxy.plan = drop("replies")
         call = asyncio.create_task(on.far.lease(2))
 
