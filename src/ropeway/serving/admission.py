@@ -13,11 +13,11 @@ from typing import NamedTuple
 import msgspec
 
 from ropeway.domain.bucket import Allowance, Spend
-from ropeway.domain.budget import ESTIMATED, limited
+from ropeway.domain.budget import Budget, limited
 from ropeway.domain.caller import Caller
 from ropeway.domain.errors import Forbidden, PriorityNotAllowed, RateLimited
 from ropeway.domain.job import NewJob
-from ropeway.domain.limit import TOKENS, Limit
+from ropeway.domain.limit import Limit
 from ropeway.domain.rank import Priority
 from ropeway.engines.records import Records
 from ropeway.serving.replies import Scope, told_along
@@ -83,8 +83,7 @@ def limits_of(caller: Caller) -> list[Limit]:
         is_own = limits is caller.tenant_limits or limits.max_running != shared  # the key's are within the tenant's
         if limits.max_running is not None and is_own:
             found.append(Limit(name, limits.max_running))
-        if (per_min := limits.tokens_per_min) is not None:
-            found.append(Limit(f"{name}:tokens", None, per_min / WINDOW_S, max(per_min, 1.0), ESTIMATED, TOKENS))
+        found += Budget(name, tokens_per_min=limits.tokens_per_min).limits
     return found
 
 
