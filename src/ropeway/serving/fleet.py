@@ -33,7 +33,7 @@ from ropeway.domain.job import DEFAULT_TENANT, JobQuery, check_name
 from ropeway.domain.lifecycle import WAITING, State
 from ropeway.domain.queue import QueueChange, QueueStats
 from ropeway.serving.bodies import Nothing, read_json
-from ropeway.serving.callers import caller_of, tenant_of
+from ropeway.serving.callers import caller_of, tenant_of, who_asked
 from ropeway.serving.door import require
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import QueueNotFound
@@ -75,7 +75,7 @@ class FleetRoutes:
         asked = await read_json(request, self._parts, PolicyRequest, needed=True)
         queue = _queue_of(request)
         await self._parts.engine.set_queue([asked.change(queue)])
-        audit.info("queue %s set to %s, by %s", queue, asked, caller_of(request.scope).key_id or "nobody's key")
+        audit.info("queue %s set to %s, by %s", queue, asked, who_asked(request))
         return json_reply(await self._queue_named(request, queue))
 
     async def purge_queue(self, request: Request) -> Reply:

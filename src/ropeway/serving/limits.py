@@ -9,7 +9,7 @@ from starlette.requests import Request
 from ropeway.client.limits import LimitBody, LimitList, LimitRequest, LocalLimits
 from ropeway.domain.caller import Scope
 from ropeway.serving.bodies import Nothing, read_json
-from ropeway.serving.callers import caller_of
+from ropeway.serving.callers import who_asked
 from ropeway.serving.parts import Parts
 from ropeway.serving.replies import Reply, json_reply
 from ropeway.serving.route import JSON, Answer, Param, Route
@@ -78,12 +78,12 @@ class LimitRoutes:
         asked = await read_json(request, self._parts, LimitRequest, needed=True)
         key = request.path_params["key"]
         body = await self._limits.set(key, max_running=asked.max_running, per_s=asked.per_s, burst=asked.burst)
-        audit.info("limit %s set to %s, by %s", key, asked, caller_of(request.scope).key_id or "nobody's key")
+        audit.info("limit %s set to %s, by %s", key, asked, who_asked(request))
         return json_reply(body)
 
     async def clear_limit(self, request: Request) -> Reply:
         await read_json(request, self._parts, Nothing)
         key = request.path_params["key"]
         body = await self._limits.clear(key)
-        audit.info("limit %s cleared, by %s", key, caller_of(request.scope).key_id or "nobody's key")
+        audit.info("limit %s cleared, by %s", key, who_asked(request))
         return json_reply(body)

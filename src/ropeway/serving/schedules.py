@@ -16,7 +16,7 @@ from ropeway.domain.errors import RopewayError
 from ropeway.domain.schedule import Plan, changes_of, check_schedule_name
 from ropeway.serving.admission import admitted, limits_of
 from ropeway.serving.bodies import Nothing, read_json
-from ropeway.serving.callers import caller_of, tenant_of
+from ropeway.serving.callers import caller_of, tenant_of, who_asked
 from ropeway.serving.hooks import check_webhook
 from ropeway.serving.parts import Parts
 from ropeway.serving.problems import Draining
@@ -112,5 +112,6 @@ def _name(request: Request) -> str:
 
 def _tell(request: Request, what: str) -> None:
     caller = caller_of(request.scope)
-    who = "somebody without a key" if caller.key_id is None else f"key {caller.key_id}"
-    audit.info("schedule %s of tenant %s %s, by %s", request.path_params["name"], caller.tenant, what, who)
+    audit.info(
+        "schedule %s of tenant %s %s, by %s", request.path_params["name"], caller.tenant, what, who_asked(request)
+    )

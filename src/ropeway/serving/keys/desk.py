@@ -21,14 +21,14 @@ from ropeway.client.keys import (
     new_key_body,
 )
 from ropeway.client.signing import SecretList, SecretRotateRequest, secret_body
-from ropeway.domain.caller import Caller, Scope
+from ropeway.domain.caller import Scope
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.instants import timestamp
 from ropeway.domain.job import check_name
 from ropeway.domain.keys import KEY_ID, KeyRecord
 from ropeway.engines.secrets import Secrets
 from ropeway.serving.bodies import read_json
-from ropeway.serving.callers import caller_of
+from ropeway.serving.callers import caller_of, who_asked
 from ropeway.serving.door import require
 from ropeway.serving.keys.routes import KEYS_DEFAULT, KEYS_LIMIT
 from ropeway.serving.parts import Parts
@@ -64,7 +64,7 @@ class KeyRoutes:
             ttl_s=asked.ttl,
         )
         self._parts.door.lock()
-        audit.key_created(key, _who(caller))
+        audit.key_created(key, who_asked(request))
         return self._shown(request, key, token)
 
     async def list_keys(self, request: Request) -> Reply:
@@ -82,14 +82,14 @@ class KeyRoutes:
 
     async def revoke_key(self, request: Request) -> Reply:
         key = await self._ring.revoke(request.path_params["id"])
-        audit.key_revoked(key, _who(caller_of(request.scope)))
+        audit.key_revoked(key, who_asked(request))
         return json_reply(key_body(key, self._parts.clock.now_ms()))
 
     async def rotate_key(self, request: Request) -> Reply:
         asked = await read_json(request, self._parts, RotateRequest)
         old = request.path_params["id"]
         key, token = await self._ring.rotate(old, asked.overlap)
-        audit.key_rotated(key, old, asked.overlap, _who(caller_of(request.scope)))
+        audit.key_rotated(key, old, asked.overlap, who_asked(request))
         return self._shown(request, key, token)
 
     # -- tenants
@@ -106,20 +106,20 @@ class KeyRoutes:
         name = request.path_params["name"]
         limits = await read_json(request, self._parts, KeyLimits)
         await self._ring.set_limits(name, limits.limits())
-        audit.limits_set(name, _who(caller_of(request.scope)))
+        audit.limits_set(name, who_asked(request))
         return json_reply(TenantBody(name, limits))
 
     async def list_webhook_secrets(self, request: Request) -> Reply:
         name = check_name("tenant", request.path_params["name"])
         found = await self._secrets.valid(name)
-        audit.secrets_shown(name, _who(caller_of(request.scope)))
+        audit.secrets_shown(name, who_asked(request))
         return json_reply(SecretList([secret_body(secret) for secret in found]))
 
     async def rotate_webhook_secret(self, request: Request) -> Reply:
         asked = await read_json(request, self._parts, SecretRotateRequest)
         name = check_name("tenant", request.path_params["name"])
         made = await self._secrets.rotate(name, asked.overlap)
-        audit.secret_rotated(name, asked.overlap, _who(caller_of(request.scope)))
+        audit.secret_rotated(name, asked.overlap, who_asked(request))
         return json_reply(secret_body(made), 201)
 
     # -- tokens
@@ -139,7 +139,3 @@ class KeyRoutes:
     def _shown(self, request: Request, key: KeyRecord, token: str) -> Reply:
         where = f"{base_of(request)}/v1/keys/{key.id}".encode()
         return json_reply(new_key_body(key, token, self._parts.clock.now_ms()), 201, [(b"location", where)])
-
-
-def _who(caller: Caller) -> str:
-    return "somebody without a key, since none was asked for" if caller.key_id is None else f"key {caller.key_id}"
