@@ -10,7 +10,21 @@ from pathlib import Path
 
 import pytest
 
+SLOW = ("test_docs.py", "faults/", "examples/", "serving/test_crowds.py", "security/", "cli/", "runtime/test_process")
+"""The files that take longest. They go first: the processes that share the tests take a file at a time, and whoever has
+a long one at the end keeps all waiting."""
+
 pytest.register_assert_rewrite("ropeway.testing.bench", "ropeway.testing.conformance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        return next((n for n, start in enumerate(SLOW) if path.startswith(start)), len(SLOW))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

@@ -272,7 +272,8 @@ def test_every_error_code_is_explained() -> None:
     """Every code that a caller can meet has its heading in errors.md, and no heading is of a code that is not there."""
     recorded = re.search(r"`code` is one of ([\w\s,]+)\.", JobError.__doc__ or "")
     assert recorded is not None
-    importlib.import_module("ropeway.cli.main")  # with it comes every part that has errors of its own
+    for part in ("ropeway.cli.main", "ropeway.serving"):  # with these comes every part that has errors of its own
+        importlib.import_module(part)
     codes = {error.code for error in errors_below(RopewayError)} | set(re.split(r",\s+", recorded[1]))
     explained = re.findall(r"^### `(\w+)`$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
     assert sorted(explained) == sorted(codes | {"internal_error"})

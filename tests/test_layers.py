@@ -28,7 +28,7 @@ MAY_ENTER: dict[str, set[str]] = {
     "engines.redis": {"domain", "engines.base"},
     "engines.connect": {"domain", "engines.base", "engines.memory", "engines.sqlite", "engines.redis"},
     "client": {"domain", "engines.base", "engines.connect", "blobs", "blobs.connect"},
-    "runtime": {"domain", "engines.base", "blobs", "blobs.connect"},
+    "runtime": {"domain", "engines.base", "client", "blobs", "blobs.connect"},
     "models": {"domain", "runtime"},
     "serving": {"domain", "engines.base", "client", "blobs", "blobs.connect"},
     "operations": {"domain", "engines.base", "runtime", "serving"},
@@ -41,6 +41,7 @@ BLOB_ROOMS = {
     "s3": "blobs.s3",
     "connect": "blobs.connect",
 }
+SHARED_BY_ENGINES = {"hints", "inputs", "records", "schedules", "secrets", "waits"}
 LINE_LIMIT = 350
 
 
@@ -68,7 +69,7 @@ def room(module: str) -> str:
     if parts[0] != "engines":
         return parts[0]
     name = parts[1] if len(parts) > 1 else "base"
-    return "engines.base" if name in ("hints", "inputs", "records", "schedules", "secrets") else f"engines.{name}"
+    return "engines.base" if name in SHARED_BY_ENGINES else f"engines.{name}"
 
 
 def arrows() -> Iterator[Arrow]:

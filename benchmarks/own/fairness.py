@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import uvloop
@@ -36,13 +37,22 @@ async def _waits(spec: Spec) -> Mapping[str, Any]:
         idle = await _sample(small, spec["samples"])
         emit("progress", text=f"flooding with {spec['flood']:,} jobs")
         nap = app.tasks["nap"]
-        async for _ in flood.submit_many(call(nap, spec["work_s"]) for _ in range(spec["flood"])):
+        async for _ in flood.submit_many(call(nap, work_s) for work_s in _lengths(spec["flood"], spec["work_s"])):
             pass
         flooded = await _sample(small, spec["samples"])
         left = sum(stats.queued for stats in await engine.stats())
         worker.end_now()
         await running
         return {"idle": idle, "flooded": flooded, "left": left}
+
+
+def _lengths(count: int, mean_s: float) -> Iterator[float]:
+    """How long the flood's jobs take: any time from a tenth of the mean to 1.9 times it, none likelier than another.
+
+    Jobs of one length that begin together end together, and then the slots come free by the dozen, and between none.
+    """
+    lengths = random.Random(1)  # noqa: S311 - no secret
+    return (mean_s * lengths.uniform(0.1, 1.9) for _ in range(count))
 
 
 async def _sample(client: Client, count: int) -> list[float]:

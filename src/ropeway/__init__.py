@@ -16,6 +16,7 @@ from ropeway.domain.budget import Budget
 from ropeway.domain.cache import Cache
 from ropeway.domain.chat import ChatDelta, ChatRequest, EmbeddingRequest
 from ropeway.domain.errors import (
+    ChildFailed,
     EngineUnavailable,
     Fail,
     Forbidden,
@@ -82,6 +83,7 @@ __all__ = [
     "Cache",
     "ChatDelta",
     "ChatRequest",
+    "ChildFailed",
     "Client",
     "Context",
     "EmbeddingRequest",

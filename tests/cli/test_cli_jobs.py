@@ -78,6 +78,9 @@ def test_input_comes_from_a_file_or_a_pipe(tmp_path: Path) -> None:
         (["greet", "-i", "{}"], Exit.usage, "/name"),
         (["greet", "--priority", "urgent"], Exit.usage, "urgent"),
         (["greet", "--metadata", "user"], Exit.usage, "KEY=VALUE"),
+        (["greet", "-i", '{"name": "Ada"}', "--after", "job_none"], Exit.usage, "no job 'job_none' to wait for"),
+        (["greet", "-i", '{"name": {"$output": "job_none"}}'], Exit.usage, "no job 'job_none' to wait for"),
+        (["greet", "-i", '{"name": "Ada"}', "--after-failure", "shrug"], Exit.usage, "after_failure"),
         (["nobody"], Exit.not_found, "greet"),
         (["greet", "--url", "http://127.0.0.1:9", "--engine", "sqlite:x.db"], Exit.usage, "one of them"),
     ],
@@ -90,6 +93,22 @@ def test_what_is_wrong_with_a_submit_is_one_line_and_a_code(arguments: list[str]
     assert told in result.stderr
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("url")
+def test_a_job_may_wait_for_others() -> None:
+    """`--after`, as often as wanted, and outputs in the input; what becomes of it when they fail; `show` tells it."""
+    first, second = submitted("greet", "-i", '{"name": "a"}'), submitted("greet", "-i", '{"name": "b"}')
+    by_option = submitted("greet", "-i", '{"name": "c"}', "--after", first, "--after", second, "--after-failure", "run")
+    (job,) = lines_of(run("jobs", "show", by_option))
+    assert (job["state"], job["run_at"], job["after"]) == ("scheduled", None, [first, second])
+    text = " ".join(run("jobs", "show", by_option, "--text").stdout.split())
+    assert f"after {first}, {second} after_failure run" in text
+    by_input = submitted("greet", "-i", f'{{"name": {{"$output": "{first}"}}}}')
+    (job,) = lines_of(run("jobs", "show", by_input))
+    assert (job["after"], job["after_failure"]) == ([first], "fail")
+    refused = run("jobs", "submit", "greet", "-i", '{"name": "d"}', "--after", first, "--delay", "5")
+    assert (refused.exit_code, "no delay" in refused.stderr) == (Exit.usage, True)
 
 
 # -- follow
@@ -181,7 +200,7 @@ def test_a_job_that_goes_on_after_the_wait_is_told_by_the_code() -> None:
 def test_an_unknown_job_is_told_by_the_code() -> None:
     """Exit code 4, by every command."""
     unknown = f"job_{0:032x}"
-    for command in ("show", "tail", "cancel", "retry", "delete"):
+    for command in ("show", "tail", "cancel", "wake", "retry", "delete"):
         result = run("jobs", command, unknown)
         assert (result.exit_code, result.stdout) == (Exit.not_found, "")
 
@@ -205,6 +224,19 @@ def test_jobs_are_cancelled_retried_and_deleted() -> None:
     assert run("jobs", "delete", one, two).exit_code == Exit.ok
     assert run("jobs", "delete", again["id"], "--force").exit_code == Exit.ok
     assert lines_of(run("jobs", "list")) == []
+
+
+@pytest.mark.usefixtures("url")
+def test_waiting_jobs_are_woken() -> None:
+    """Whatever they wait for; as lines and as text."""
+    later = submitted("greet", "-i", '{"name": "a"}', "--delay", "3600")
+    waiting = submitted("greet", "-i", '{"name": "b"}', "--after", later)
+    woken = lines_of(run("jobs", "wake", later, waiting))
+    assert [(job["id"], job["state"], job["run_at"]) for job in woken] == [
+        (later, "queued", None),
+        (waiting, "queued", None),
+    ]
+    assert run("jobs", "wake", later, "--text").stdout == f"{later} queued\n"
 
 
 @pytest.mark.usefixtures("url")

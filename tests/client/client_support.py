@@ -85,6 +85,10 @@ class Hand:
         error = JobError("task_error", message, attempt=assignment.attempt)
         await self._end(assignment, Outcome("failed", error=msgspec.json.encode(error).decode()))
 
+    async def give_back(self, assignment: Assignment, delay_s: float) -> None:
+        """Snooze: the job runs again after so long."""
+        await self._end(assignment, Outcome("snooze", delay_ms=round(delay_s * 1000)))
+
     async def yield_to_cancel(self, assignment: Assignment) -> None:
         await self._end(assignment, Outcome("cancelled"))
 

@@ -169,3 +169,13 @@ async def test_a_file_in_the_input_is_looked_up_and_held(tmp_path: Path) -> None
         with pytest.raises(FilesNotKept):
             await client.schedules.set("c", "look", interval=60, input={"image": file})
     await engine.shut()
+
+
+async def test_a_schedules_job_waits_for_no_other(on: Stage) -> None:
+    """It runs at each of its times: neither `after` nor an output in its input."""
+    first = await on.client.submit(GREET, "Ada")
+    for options, name in (({"after": first}, "Bob"), ({"after_failure": "run"}, "Bob"), ({}, first.output)):
+        with pytest.raises(InvalidRequest, match="waits for no other") as refused:
+            settings: Any = {"interval": 60, "options": options, "input": {"name": name}}
+            await on.client.schedules.set("a", "greet", **settings)
+        assert refused.value.param == "job.after"

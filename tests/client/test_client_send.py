@@ -72,17 +72,29 @@ async def test_under_a_key_it_is_given_once(on: Stage) -> None:
     assert {(given.data, given.key) for given in await kept(on.engine, job.id)} == {('"yes"', "approval-7")}
 
 
-async def test_a_job_that_does_not_run_takes_nothing(on: Stage) -> None:
-    """Now, later or ever: each has an error of its own."""
+async def test_a_job_that_has_not_begun_or_has_ended_takes_nothing(on: Stage) -> None:
+    """Not yet, or never again: each has an error of its own."""
     job = await on.client.submit("greet", name="Ada")
-    with pytest.raises(JobNotRunning, match="send it again when the job runs") as early:
-        await job.send(1)
-    assert early.value.retryable
+    delayed = await on.client.with_options(delay=60).submit("greet", name="Bob")
+    for waiting in (job, delayed):
+        with pytest.raises(JobNotRunning, match="send it again when the job runs") as early:
+            await waiting.send(1)
+        assert early.value.retryable
     await on.hand.succeed(await on.hand.take(), 1)
     with pytest.raises(JobEnded, match="succeeded"):
         await job.send(1)
     with pytest.raises(JobNotFound):
         await on.client.send(f"job_{0:032x}", 1)
+
+
+async def test_a_job_that_waits_between_attempts_is_sent_data_and_goes_on(on: Stage) -> None:
+    """It may wait for just that: what it was sent is kept, and it is queued at once."""
+    job = await on.client.submit("greet", name="Ada")
+    await on.hand.give_back(await on.hand.take(), 3600)
+    assert (await job.get()).state is State.scheduled
+    assert (await job.send("yes")).state is State.queued
+    assert [given.data for given in await kept(on.engine, job.id)] == ['"yes"']
+    assert (await job.send("again")).state is State.queued
 
 
 async def test_what_cannot_be_sent_is_refused(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

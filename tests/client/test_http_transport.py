@@ -248,6 +248,15 @@ def test_a_url_that_leads_nowhere_is_refused(url: str) -> None:
 # -- wait
 
 
+async def test_a_waking_whose_answer_was_lost_is_repeated() -> None:
+    """A job that goes on already is not changed by it."""
+    play = Play(httpx.ReadError("reset"), ok({**JOB, "id": "job_1", "state": "queued", "after": ["job_0"]}))
+    async with play as transport:
+        job = await transport.wake("job_1")
+    assert (job.state, job.after) == (State.queued, ("job_0",))
+    assert [(one.method, one.url.path) for one in play.asked] == [("POST", "/ai/v1/jobs/job_1/wake")] * 2
+
+
 async def test_a_result_is_waited_for_by_long_polls() -> None:
     """The gateway holds each poll; the client asks again until the job has ended."""
     play = Play(ok(RUNNING), httpx.ReadError("reset"), ok(RUNNING), ok(ENDED))

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ropeway.client.submission import SchemaCheck, canonical_fingerprint, new_job
+from ropeway.client.checking import SchemaCheck
+from ropeway.client.submission import canonical_fingerprint, new_job
 from ropeway.client.wire import JobRequest, RetryRequest, request_json
 from ropeway.domain.errors import InputInvalid, InvalidRequest
 from ropeway.domain.job import JobOptions, NewJob
@@ -67,6 +68,13 @@ def test_tags_and_metadata_are_added_to_the_tasks_own() -> None:
     assert (options.tags, options.metadata) == (("crops", "web"), {"team": "a", "user": "7"})
 
 
+def test_jobs_to_wait_for_are_options() -> None:
+    """Each once, in the order in which they are told; what becomes of the job may be told for outputs alone."""
+    assert made(after=("b", "a", "b")).options == msgspec.structs.replace(CARD.options, after=("b", "a"))
+    assert made(after_failure="run").options == msgspec.structs.replace(CARD.options, after_failure="run")
+    assert len(made(after=tuple(str(n) for n in range(1_000)) * 2).options.after) == 1_000
+
+
 @pytest.mark.parametrize(
     ("param", "value"),
     [
@@ -90,6 +98,11 @@ def test_tags_and_metadata_are_added_to_the_tasks_own() -> None:
         ("concurrency_key", ""),
         ("concurrency_key", "a\nb"),
         ("on_disconnect", "panic"),
+        ("after", ("",)),
+        ("after", ("j" * 256,)),
+        ("after", ("a\nb",)),
+        ("after", tuple(str(n) for n in range(1_001))),
+        ("after_failure", "shrug"),
         ("tags", ("",)),
         ("tags", ("a\0b",)),
         ("tags", tuple(str(n) for n in range(33))),

@@ -117,6 +117,7 @@ async def test_a_faulty_engine_is_an_engine(inner: Engine) -> None:
     assert (await engine.renew("s1", 5000)).alive
     assert await engine.commit([Commit(held.lease, Outcome("succeeded"))]) == [State.succeeded]
     await engine.cancel("acme", ["c"], None)
+    await engine.wake("acme", ["c"])
     await engine.retry("acme", [("a", "d")])
     assert await engine.purge("acme", ["c"]) == [None]
     page = await engine.read("acme", "a", START, 10)

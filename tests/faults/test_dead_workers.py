@@ -109,6 +109,47 @@ async def test_what_a_killed_worker_ran_goes_on_elsewhere(stage: Stage) -> None:
     assert (job_now.attempt, job_now.crashes) == (2, 1)
 
 
+async def test_flows_outlive_the_workers_that_run_and_wake_them(stage: Stage) -> None:
+    """Parents, children and what comes after, and two workers killed on the way: each child is one job, none is lost."""
+    first = stage.lone_worker("first", LEASE_S)
+    words = ["abc", "abca", "xyz"]
+    parents = [await stage.submit("assemble", word) for word in words]
+    last = [await stage.client.submit("echo", word=parent.output) for parent in parents]
+    for parent in parents:
+        await waits(stage, parent)
+    first.kill()
+    second = stage.lone_worker("second", LEASE_S)
+    for parent in parents:
+        await parent.send("!")
+    await begun(stage, "slow_letter", f"-{second.pid}")
+    second.kill()
+    stage.lone_worker("third", 9.0)
+    assert [await job.result(timeout=PATIENCE_S) for job in last] == [f"{word}!" for word in words]
+    letters = [job async for job in stage.client.find(task="slow_letter")]
+    assert sorted(str(job.output) for job in [await stage.client.get(job.id) for job in letters]) == sorted(
+        "abcabcaxyz"
+    )
+    assert {job.state for job in letters} == {State.succeeded}
+
+
+async def waits(stage: Stage, job: JobHandle[object]) -> None:
+    """Until this job waits for somebody's word."""
+    with stage.engine.listen(f"job:{job.id}") as hints:
+        async with asyncio.timeout(PATIENCE_S):
+            while (await job.get()).state is not State.scheduled:
+                await hints.wait(1.0)
+
+
+async def begun(stage: Stage, task: str, worker: str) -> None:
+    """Until a job of this task runs on this worker."""
+    with stage.engine.listen("lifecycle") as hints:
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(
+                [str(job.worker).endswith(worker) async for job in stage.client.find(task=task, state="running")]
+            ):
+                await hints.wait(1.0)
+
+
 async def test_one_that_slept_through_three_leases_wakes_up_fenced(stage: Stage) -> None:
     """SIGSTOP for three leases, then SIGCONT: nothing of it is written, its task is cancelled, and it works on."""
     sleeper = stage.lone_worker("sleeper", LEASE_S)

@@ -86,3 +86,20 @@ async def poison(word: str, *, ctx: Context) -> None:
     if word == "exit":
         os._exit(1)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1))
+async def slow_letter(letter: str, *, ctx: Context) -> str:
+    """A letter, after a while."""
+    note(ctx)
+    await asyncio.sleep(1.0)
+    return letter
+
+
+@app.task(max_crashes=ENDLESS, retry=Retry(max_attempts=1))
+async def assemble(word: str, *, ctx: Context) -> str:
+    """The word, each letter by a child, when somebody has approved of it."""
+    note(ctx)
+    letters = [await ctx.submit("slow_letter", letter=letter) for letter in word]
+    ending = str(await ctx.wait_input())
+    return "".join(await ctx.gather(*letters)) + ending

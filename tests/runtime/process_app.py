@@ -114,9 +114,9 @@ def keeps(*, ctx: Context = given) -> list[str]:
 
 @app.task(run="process", queue="context", children=1)
 def hears(*, ctx: Context = given) -> list[str]:
-    heard = [ctx.wait_input(), ctx.wait_input(30)]
+    heard = [ctx.input_blocking(), ctx.input_blocking(30)]
     try:
-        ctx.wait_input(0.001)
+        ctx.input_blocking(0.001)
     except TimeoutError:
         heard.append("no more")
     return heard
@@ -343,3 +343,28 @@ async def generate() -> str:
 @app.task(queue="plain")
 async def plain() -> str:
     return "plain"
+
+
+@app.task(run="process", queue="context", children=1)
+def shout(text: str, *, ctx: Context = given) -> list[str]:
+    return [text.upper(), *(one.id for one in ctx.after if one.succeeded)]
+
+
+@app.task(run="process", queue="context", children=1)
+def delegates(*, ctx: Context = given) -> list[list[str]]:
+    """What its children came to, in their own processes."""
+    first = ctx.submit_blocking(shout, "one")
+    second = ctx.submit_blocking("shout", text="two")
+    return ctx.gather_blocking(first, second)
+
+
+@app.task(run="process", queue="context", children=1)
+def loses(*, ctx: Context = given) -> list[str]:
+    child = ctx.submit_blocking("no_such_task")
+    return ctx.gather_blocking(child)
+
+
+@app.task(run="process", queue="context", children=1)
+def approves(*, ctx: Context = given) -> list[int | str]:
+    draft = ctx.step_blocking("draft", os.getpid)
+    return [draft, ctx.wait_input_blocking(3600)]

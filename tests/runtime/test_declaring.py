@@ -193,9 +193,10 @@ async def test_an_elected_worker_fires() -> None:
     await worker.started()
     crew = worker._crew
     assert crew is not None
-    await eventually(lambda: crew.scheduling._hints is not None, "it waits to be elected")
-    assert crew.upkeep is not None
-    assert not crew.upkeep.leads
+    duties = crew.duties
+    assert duties is not None
+    await eventually(lambda: duties.scheduling._hints is not None, "it waits to be elected")
+    assert not duties.upkeep.leads
     clock.advance(s=3600)
     await engine.tell("upkeep")
     await eventually(lambda: worker.snapshot().outcomes == {"succeeded": 1}, "the job of the hour has run")

@@ -135,9 +135,9 @@ async def test_a_wait_may_have_an_end() -> None:
     @app.task
     def blocked(ctx: Context) -> str:
         with pytest.raises(TimeoutError):
-            ctx.wait_input(timeout_s=0.01)
+            ctx.input_blocking(timeout_s=0.01)
         waited.set()
-        answer: str = ctx.wait_input()
+        answer: str = ctx.input_blocking()
         return answer
 
     async with stage(app) as s:
@@ -156,7 +156,7 @@ async def test_each_kind_of_code_has_its_own_way_to_wait() -> None:
 
     @app.task
     async def on_loop(ctx: Context) -> None:
-        ctx.wait_input()
+        ctx.input_blocking()
 
     @app.task
     def on_thread(ctx: Context) -> None:
@@ -165,7 +165,7 @@ async def test_each_kind_of_code_has_its_own_way_to_wait() -> None:
     async with stage(app) as s:
         await s.work()
         assert "awaits ctx.input()" in (await s.error("on_loop")).message
-        assert "ctx.wait_input()" in (await s.error("on_thread")).message
+        assert "ctx.input_blocking()" in (await s.error("on_thread")).message
 
 
 async def _await(ctx: Context) -> None:
@@ -330,7 +330,7 @@ async def test_who_waits_for_more_can_be_cancelled(task: str, monkeypatch: pytes
     def blocks(ctx: Context) -> None:
         begun.set()
         try:
-            ctx.wait_input()
+            ctx.input_blocking()
         finally:
             stopped.set()
 

@@ -17,6 +17,7 @@ import msgspec
 import pydantic
 import pytest
 
+from ropeway.client.reference import Output
 from ropeway.domain.errors import InputInvalid
 from ropeway.runtime import App, Context, Task, given
 
@@ -188,6 +189,101 @@ def test_every_fault_in_models_is_told() -> None:
 def test_pointers_are_escaped() -> None:
     """A `/` or `~` in a field's name is not taken for a step (RFC 6901)."""
     assert faults(draw, '{"shapes":{},"a/b~c":1}') == [("/a~1b~0c", "unknown field")]
+
+
+# -- outputs that are not there yet
+
+OUT: Any = Output("job_1")
+
+
+@pytest.mark.parametrize(
+    ("task", "kwargs", "raw"),
+    [
+        (chat, {"messages": OUT}, '{"messages":{"$output":"job_1"}}'),
+        (
+            chat,
+            {"messages": [], "top": OUT, "a": OUT},
+            '{"messages":[],"top":{"$output":"job_1"},"a":{"$output":"job_1"}}',
+        ),
+        (
+            chat,
+            {"messages": [OUT, Message(role="user", content="hi")]},
+            '{"messages":[{"$output":"job_1"},{"role":"user","content":"hi"}]}',
+        ),
+        (
+            draw,
+            {"shapes": {"a": OUT, "b": Shape([OUT])}},
+            '{"shapes":{"a":{"$output":"job_1"},"b":{"corners":[{"$output":"job_1"}],"colour":"red"}}}',
+        ),
+        (
+            draw,
+            {"shapes": {"a": Shape([Point(OUT)])}, "scale": OUT},
+            '{"shapes":{"a":{"corners":[{"x":{"$output":"job_1"},"y":0}],"colour":"red"}},"scale":{"$output":"job_1"}}',
+        ),
+        (anything, {"value": [{"a": OUT}]}, '{"value":[{"a":{"$output":"job_1"}}]}'),
+    ],
+    ids=range(6),
+)
+def test_an_output_may_stand_anywhere_in_a_call(task: Task[..., Any, Any], kwargs: dict[str, Any], raw: str) -> None:
+    """For a whole argument of any type, in lists and dictionaries, in dataclasses and structs."""
+    assert task.bind(**kwargs) == raw
+    task.check(raw)
+
+
+@pytest.mark.parametrize(
+    ("task", "raw", "pointers"),
+    [
+        (chat, '{"messages":OUT,"top":0}', ["/top"]),
+        (chat, '{"top":OUT}', [""]),
+        (chat, '{"messages":OUT,"more":1}', ["/more"]),
+        (chat, '{"messages":[],"more":OUT}', ["/more"]),
+        (chat, '{"messages":[{"role":"user","content":OUT},{"role":"dog","content":OUT}]}', ["/messages/1/role"]),
+        (chat, '{"messages":[OUT,{"role":"user"}],"a":{"content":OUT}}', ["/messages/1/content", "/a/role"]),
+        (draw, '{"shapes":[OUT]}', ["/shapes"]),
+        (draw, '{"shapes":{"a":{"corners":[OUT,{"x":"1"}]}}}', ["/shapes/a/corners/1/x"]),
+        (draw, '{"shapes":OUT,"scale":"big","tags":[OUT,1]}', ["/scale"]),
+        (draw, '{"shapes":OUT,"tags":[OUT,1]}', ["/tags/1"]),
+        (draw, "[OUT]", [""]),
+    ],
+    ids=range(11),
+)
+def test_what_is_known_beside_an_output_is_checked(task: Task[..., Any, Any], raw: str, pointers: list[str]) -> None:
+    """Arguments without one by their own types; those with one inside by the schema, all but what it stands for."""
+    assert [pointer for pointer, _ in faults(task, raw.replace("OUT", '{"$output":"job_1"}'))] == pointers
+
+
+def test_an_output_and_a_file_stand_side_by_side() -> None:
+    """Each for what it stands for, and the rest is checked."""
+    file = '{"$file":"file_' + "0" * 32 + '"}'
+    chat.check(f'{{"messages":{file},"a":{{"$output":"job_1"}}}}')
+    found = faults(chat, f'{{"messages":{file},"a":{{"$output":"job_1"}},"top":0}}')
+    assert [pointer for pointer, _ in found] == ["/top"]
+
+
+def test_a_whole_input_may_be_an_output() -> None:
+    """Of one who sends JSON; nothing is known of it yet."""
+    draw.check('{"$output":"job_1"}')
+
+
+def test_a_schema_that_no_gateway_can_read_leaves_the_check_to_the_worker() -> None:
+    """A pattern of Python's own: what stands beside an output is then not known to be wrong."""
+    odd = App()
+
+    @odd.task
+    async def match(texts: list[Annotated[str, msgspec.Meta(pattern="(?(1)a|b)(x)")]], n: int = 1) -> None: ...
+
+    match.check('{"texts":[{"$output":"job_1"},5]}')
+    assert [pointer for pointer, _ in faults(match, '{"texts":[{"$output":"job_1"}],"n":"x"}')] == ["/n"]
+
+
+def test_an_output_too_deep_down_is_told_as_any_input_that_is() -> None:
+    """Never another exception than InputInvalid."""
+    for depth in (300, 900, 5_000, 100_000):
+        raw = '{"value":' + "[" * depth + '{"$output":"job_1"}' + "]" * depth + "}"
+        try:
+            anything.check(raw)
+        except InputInvalid as error:
+            assert "deep" in str(error)
 
 
 # -- what the function gets

@@ -12,6 +12,7 @@ from runtime_support import stage
 
 from ropeway.blobs import Files
 from ropeway.blobs.folder import FolderStore
+from ropeway.client import Client
 from ropeway.domain.file import reference
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.domain.lifecycle import State
@@ -124,3 +125,42 @@ async def test_a_file_of_the_input_is_a_local_copy_in_a_child(tmp_path: Path) ->
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
     yield content
+
+
+async def test_a_child_process_submits_jobs_and_gathers_them() -> None:
+    """Its worker does so for it; while they run it is free for them, for there is but one."""
+    async with stage(app) as on:
+        await on.work(queues=("context",), upkeep=True)
+        job = await on.run("delegates")
+        assert (job.state, job.output) == (State.succeeded, '[["ONE"],["TWO"]]'), job.error
+        assert (job.runs, job.attempt) == (2, 1)
+
+
+async def test_a_child_process_is_told_what_a_submit_refuses() -> None:
+    """In the error's own words."""
+    async with stage(app) as on:
+        await on.work(queues=("context",))
+        job_id = await on.submit("loses")
+        job = await on.when(job_id, lambda job: job.error is not None, "it fails")
+        assert "no worker has announced task 'no_such_task'" in (job.error or "")
+
+
+async def test_a_child_process_gets_the_outputs_that_its_job_waited_for() -> None:
+    """In its input, and in `ctx.after`."""
+    async with stage(app) as on, Client(on.engine) as client:
+        first = await client.submit(app.tasks["shout"], "one")
+        second = await client.with_options(after=first).submit(app.tasks["shout"], "two")
+        await on.work(queues=("context",), upkeep=True)
+        assert await second.result() == ["TWO", first.id]
+
+
+async def test_a_child_process_waits_for_an_input_without_holding_a_place() -> None:
+    """It is run again when that comes; the time that it may wait is kept as a step."""
+    async with stage(app) as on, Client(on.engine) as client:
+        await on.work(queues=("context",))
+        job_id = await on.submit("approves")
+        await on.when(job_id, lambda job: job.state is State.scheduled, "it waits")
+        await client.send(job_id, "yes")
+        job = await on.ended(job_id)
+        assert msgspec.json.decode(job.output or "")[1] == "yes"
+        assert len(await on.events(job_id, "step.completed")) == 2

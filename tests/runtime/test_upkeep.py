@@ -53,8 +53,9 @@ async def test_a_new_delay_wakes_it() -> None:
     """A job that is due before what it slept for is promoted in time: the submit hints at it."""
     async with stage(app_of_one()) as on:
         await on.work(upkeep=True)
-        upkeep = on.crew.upkeep
-        assert upkeep is not None
+        duties = on.crew.duties
+        assert duties is not None
+        upkeep = duties.upkeep
         await eventually(lambda: upkeep.leads, "it leads")
         job_id = await on.submit("work", delay_ms=5)
         on.clock.advance(ms=5)

@@ -26,6 +26,7 @@ EXPECTED: dict[str, Scope | None] = {
     "get_result": Scope.read,
     "get_events": Scope.read,
     "cancel_job": Scope.cancel,
+    "wake_job": Scope.cancel,
     "retry_job": Scope.write,
     "delete_job": Scope.cancel,
     "follow_jobs": Scope.read,

@@ -150,6 +150,7 @@ async def play(s: Stage, contract: Contract) -> None:
     await s.hand.fail(failed, "no")
     await ask("get_result", 424, "GET", f"/v1/jobs/{failed.job_id}/result")
     await ask("cancel_job", 200, "POST", f"{path}/cancel", json={"reason": "r"})
+    await ask("wake_job", 200, "POST", f"{path}/wake")
     await ask("give_input", 409, "POST", f"{path}/input", json={"data": 1})
     running = (await s.http.post("/v1/jobs", json={"task": "free"})).json()["id"]
     held = await s.hand.take()

@@ -40,7 +40,7 @@ async def recite(ctx: Context) -> AsyncIterator[str]:
 @app.task
 def shout(ctx: Context) -> str:
     """Repeats what it is told, from a thread."""
-    return "+".join(ctx.wait_input() for _ in range(3))
+    return "+".join(ctx.input_blocking() for _ in range(3))
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import mutants_leases as leases
 import mutants_limits as limits
 import mutants_queues as queues
 import mutants_sharing as sharing
+import mutants_waking as waking
 from handover import HandedOver
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -93,4 +94,13 @@ MUTANTS = [
     Mutant(limits.FloorIgnored, "R1"),
     Mutant(limits.QueueRoomIgnored, "R1"),
     Mutant(limits.ParkedCountAsInLine, "R2"),
+    Mutant(waking.SleepersSleepOn, "U1"),
+    Mutant(waking.SnoozesForgetTheirWaking, "U1"),
+    Mutant(waking.SnoozesLookBefore, "U1"),
+    Mutant(waking.WakingIsTwoSteps, "W1"),
+    Mutant(waking.WokenOutOfLine, "R1"),
+    Mutant(waking.WakesStrangers, "U2"),
+    Mutant(waking.WakesStrangers, "I9"),
+    Mutant(waking.WakingOutlivesItsAttempt, "U2"),
+    Mutant(waking.DeadlineOfTheOldTime, "U2"),
 ]

@@ -14,7 +14,7 @@ from ropeway.testing.history import check
 from ropeway.testing.history.driver import DEFAULT_STEPS, Driver
 from ropeway.testing.history.invariants import INVARIANTS
 from ropeway.testing.history.record import Op
-from ropeway.testing.history.rules import RULES
+from ropeway.testing.history.rules import RULES, WAKING_RULES
 
 MORTAL = (
     "submit",
@@ -28,6 +28,7 @@ MORTAL = (
     "prune",
     "purge",
     "retry",
+    "wake",
 )
 """The rules whose calls take several scripts, now or on several partitions."""
 
@@ -43,7 +44,7 @@ class Reaper(Driver):
 
     async def _die(self) -> None:
         assert isinstance(self._harness, RedisHarness)
-        call = RULES[self._rng.choice(MORTAL)](self.world)
+        call = {**RULES, **WAKING_RULES}[self._rng.choice(MORTAL)](self.world)
         if call is None:
             return
         engine, point = self.engine, f"script_{self._rng.choice((1, 1, 2, 2, 3, 4))}"

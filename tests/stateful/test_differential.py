@@ -149,6 +149,10 @@ class EnginesAgree(RuleBasedStateMachine):
     def cancel(self, tenant: str, job_id: str, reason: str | None, word: str | None, for_all: bool) -> None:
         self.twins.ask("cancel", tenant, [job_id, "absent"], reason, word, for_all)
 
+    @rule(tenant=tenants, job_id=jobs, other=jobs)
+    def wake(self, tenant: str, job_id: str, other: str) -> None:
+        self.twins.ask("wake", tenant, [job_id, "absent", other, job_id])
+
     @rule(target=jobs, tenant=tenants, job_id=jobs)
     def retry(self, tenant: str, job_id: str) -> str:
         new_id = self._new_id(tenant)

@@ -58,6 +58,7 @@ class History:
             self.commit,
             self.commit,
             self.cancel,
+            self.wake,
             self.pass_time,
             self.signal,
             self.set_limit,
@@ -94,12 +95,18 @@ class History:
     def commit(self) -> None:
         if self._held:
             held = self._held.pop(self._rng.randrange(len(self._held)))
-            outcome = Outcome(self._rng.choice(KINDS), usage=self._rng.choice(USAGE))
+            outcome = Outcome(
+                self._rng.choice(KINDS), usage=self._rng.choice(USAGE), delay_ms=self._rng.choice((0, 0, 5000))
+            )
             self.twins.commit([held], [outcome])
 
     def cancel(self) -> None:
         if self._ids:
             self.twins.ask("cancel", self._rng.choice(TENANTS), [self._rng.choice(self._ids)], None)
+
+    def wake(self) -> None:
+        if self._ids:
+            self.twins.ask("wake", self._rng.choice(TENANTS), self._rng.sample(self._ids, min(3, len(self._ids))))
 
     def pass_time(self) -> None:
         self.twins.clock.advance(self._rng.choice((0, 1, 100, 499, 1000, 2500)))

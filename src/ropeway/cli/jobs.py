@@ -38,6 +38,7 @@ SUBMIT_HELP = help_text(
         "ropeway jobs submit chat -i @messages.json --follow    # streams its output",
         """echo '{"name": "Ada"}' | ropeway jobs submit greet -i -""",
         "ropeway jobs submit report --priority low --delay 3600 --key report-2026-11",
+        """ropeway jobs submit sum --after job_018f… -i '{"of": {"$output": "job_018f…"}}'""",
     ),
 )
 TAIL_HELP = help_text(
@@ -45,7 +46,7 @@ TAIL_HELP = help_text(
     examples=("ropeway jobs tail job_018f…", "ropeway jobs tail job_018f… --after 1764000000000-17"),
 )
 SEND_HELP = help_text(
-    "Send data to a running job, which reads it by ctx.input(): an approval, the next words of a talk.",
+    "Send data to a job that has begun, which reads it by ctx.input(): an approval, the next words of a talk.",
     examples=(
         """ropeway jobs send job_018f… --data '"yes"'""",
         "ropeway jobs send job_018f… -d @turn.json --key turn-2",
@@ -94,6 +95,12 @@ def submit(
     cache: Annotated[
         str | None, typer.Option(metavar="MODE", help="use an earlier result, refresh it, or off: a job of its own.")
     ] = None,
+    after: Annotated[
+        list[str] | None, typer.Option(metavar="JOB", help="Begin when this one has ended; may be given again.")
+    ] = None,
+    after_failure: Annotated[
+        str | None, typer.Option(metavar="WHAT", help="When one of them does not succeed: fail (as is usual), or run.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stream its output until it ends.")] = False,
     json: JsonLines = None,
     *,
@@ -114,6 +121,8 @@ def submit(
         idempotency_key=key,
         webhook=webhook,
         cache=None if cache is None else {"mode": cache},
+        after=after,
+        after_failure=after_failure,
     )
     text = input_text(input_)
 
@@ -244,6 +253,19 @@ def cancel(
             write_line(job)
         else:
             out().print(job.id, state_text(job), *(["(goes on for others who share it)"] if goes_on else []))
+
+    _each(job_ids, one, reach)
+
+
+@app.command()
+@reaching
+def wake(job_ids: JobIds, json: JsonLines = None, *, reach: Reach) -> None:
+    """Have waiting jobs go on now, whatever they wait for: a time, another job, an input."""
+    lines = lines_wanted(json)
+
+    async def one(client: Client, job_id: str) -> None:
+        job = await client.wake(job_id)
+        write_line(job) if lines else out().print(job.id, state_text(job))
 
     _each(job_ids, one, reach)
 

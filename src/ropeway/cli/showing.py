@@ -10,6 +10,21 @@ from ropeway.client import JobBody
 
 __all__ = ["show_job"]
 
+_SHOWN = (
+    "id",
+    "task",
+    "queue",
+    "priority",
+    "attempt",
+    "worker",
+    "retry_of",
+    "parent",
+    "after",
+    "after_failure",
+    "cancel_reason",
+    "tags",
+)
+
 
 def show_job(job: JobBody, lines: bool) -> None:
     """Write all that is known of it."""
@@ -18,7 +33,7 @@ def show_job(job: JobBody, lines: bool) -> None:
         return
     console = out()
     table = Table.grid(padding=(0, 2))
-    for name in ("id", "task", "queue", "priority", "attempt", "worker", "retry_of", "cancel_reason", "tags"):
+    for name in _SHOWN:
         value = getattr(job, name)
         if value:
             table.add_row(name, ", ".join(value) if isinstance(value, tuple) else str(value))

@@ -1,6 +1,7 @@
 """A submit's cache key: whether it has one, and what of it counts. Made where jobs are, before their files are held.
 
-What must be done for a submit by itself keeps it out of the cache: a webhook, a delay, a queue other than its task's.
+What must be done for a submit by itself keeps it out of the cache: a webhook, a delay, other jobs to wait for, a queue
+other than its task's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from ropeway.blobs.inputs import digests_of, may_have_files
 from ropeway.client.wire import CacheRequest, JobRequest
 from ropeway.domain.cache import Cache, content_key, keyed_id
 from ropeway.domain.errors import InputInvalid, InvalidRequest
+from ropeway.domain.flow import awaited_ids
 from ropeway.domain.job import CacheKey, NewJob
 from ropeway.domain.worker import TaskCard
 
@@ -58,4 +60,10 @@ def _asked(card: TaskCard, request: JobRequest) -> CacheRequest | None:
 
 
 def _may_be_shared(job: NewJob, card: TaskCard) -> bool:
-    return job.options.webhook is None and job.delay_ms == 0 and job.queue == card.queue
+    options = job.options
+    return (
+        options.webhook is None
+        and job.delay_ms == 0
+        and job.queue == card.queue
+        and not awaited_ids(options, job.input)  # what stands in its input is not known yet
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ropeway.client.submission import SchemaCheck
+from ropeway.client.checking import SchemaCheck
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import TaskNotFound
 from ropeway.domain.worker import TaskCard

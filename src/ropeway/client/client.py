@@ -143,8 +143,12 @@ class Client(Submitter):
         return self._transport.events(job_id, after)
 
     async def send(self, job_id: str, data: Any, *, key: str | None = None) -> JobBody:
-        """Send data up to the running task, which reads it by `ctx.input()`. As `JobHandle.send`."""
+        """Send data up to the task, which reads it by `ctx.input()`. As `JobHandle.send`."""
         return await self.job(job_id).send(data, key=key)
+
+    async def wake(self, job_id: str) -> JobBody:
+        """Have a waiting job go on now. As `JobHandle.wake`."""
+        return await self._transport.wake(job_id)
 
     async def cancel(self, job_id: str, reason: str | None = None, *, for_all: bool = False) -> JobBody:
         """Ask for the end: a waiting job is cancelled on return, a running one is asked to stop.

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ropeway.blobs.handle import File
+from ropeway.client.reference import Output
 from ropeway.domain.errors import InputInvalid, InvalidRequest
 
 __all__ = ["checked_key", "encode_input"]
@@ -23,7 +24,7 @@ def encode_input(value: Any) -> bytes:
 
 
 def _encode_model(value: Any) -> Any:
-    if isinstance(value, File):
+    if isinstance(value, (File, Output)):
         return value.as_json()
     dump = getattr(value, "model_dump", None)
     if dump is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
 from ropeway.client.encoding import checked_key, encode_input
+from ropeway.client.reference import Output
 from ropeway.client.transport import Ending, Transport
 from ropeway.client.wire import EventBody, JobBody
 from ropeway.domain.errors import JobCancelled, JobError, JobFailed
@@ -41,6 +42,17 @@ class JobHandle(Generic[R]):
         self._transport = transport
         self._decode = decode
 
+    @property
+    def output(self) -> R:
+        """What stands for the output in the input of another job, which then begins when this one has ended:
+
+            page = await client.submit(fetch, url)
+            summary = await client.submit(summarise, page.output)
+
+        To the type checker it is what the task returns. It may stand anywhere in the input; here it holds nothing.
+        """
+        return cast(R, Output(self.id))
+
     async def get(self) -> JobBody:
         """The job as it stands. Raises JobNotFound once it is past its retention."""
         return await self._transport.get(self.id)
@@ -54,7 +66,11 @@ class JobHandle(Generic[R]):
             JobFailed: with the recorded `error`. JobCancelled: with the reason, if one was given.
             WaitTimeout: it has not ended yet, and goes on.
         """
-        result: R = value_of(await self._transport.ending(self.id, timeout), self._decode)
+        return self.value_of(await self._transport.ending(self.id, timeout))
+
+    def value_of(self, ending: Ending) -> R:
+        """What `result` gives, or raises, of an end that is known."""
+        result: R = value_of(ending, self._decode)
         return result
 
     def events(self, after: str | None = None) -> AsyncIterator[EventBody]:
@@ -62,9 +78,9 @@ class JobHandle(Generic[R]):
         return self._transport.events(self.id, after)
 
     async def send(self, data: Any, *, key: str | None = None) -> JobBody:
-        """Send data up to the running task, which reads it by `ctx.input()`. On return it is stored.
+        """Send data up to the task, which reads it by `ctx.input()`. On return it is stored.
 
-        Gives back the job as it stands.
+        A job that waits, after it began, goes on. Gives back the job as it stands.
 
         Args:
             data: any JSON; dataclasses and models as in a submit. At most 256 KiB.
@@ -72,7 +88,7 @@ class JobHandle(Generic[R]):
                 itself has to repeat is given once too.
 
         Raises:
-            JobNotRunning: it waits, for its start or its next attempt: send it again when the job runs.
+            JobNotRunning: it has not begun yet: send it again when it has.
             JobEnded: nobody will read it. JobNotFound. TooManyInputs: it has had 1,000.
             PayloadTooLarge, InputInvalid: of the data. InvalidRequest: of the key.
         """
@@ -84,6 +100,13 @@ class JobHandle(Generic[R]):
         A job that others share goes on for them: this takes one of them away. `for_all` ends it for everybody.
         """
         return await self._transport.cancel(self.id, reason, for_all)
+
+    async def wake(self) -> JobBody:
+        """Have a waiting job go on now: it is queued at once, whatever it waits for, a time or another job.
+
+        One that finds that it still has to wait for other jobs does. A job that waits for nothing stays as it is.
+        """
+        return await self._transport.wake(self.id)
 
     async def retry(self) -> JobHandle[R]:
         """A new job with the same input and options. Raises JobNotRetryable while this one is live."""

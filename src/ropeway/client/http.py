@@ -220,6 +220,9 @@ class HttpTransport:
         headers = self._key_header()  # a repeat of ours counts once
         return _decode(await self._call("POST", _path(job_id, "/cancel"), json=body, headers=headers), JobBody)
 
+    async def wake(self, job_id: str) -> JobBody:
+        return _decode(await self._call("POST", _path(job_id, "/wake")), JobBody)
+
     async def retry(self, job_id: str) -> Accepted:
         response = await self._call("POST", _path(job_id, "/retry"), headers=self._key_header())
         return Accepted(_decode(response, Ending).id)

@@ -22,6 +22,7 @@ from ropeway.client.caching import keyed
 from ropeway.client.catalogue import Catalogue
 from ropeway.client.deliveries import DeliveryBody, deliveries_of, redelivered
 from ropeway.client.fleet import PolicyRequest, QueueBody, TaskBody, queue_body, task_body
+from ropeway.client.holding import Holding
 from ropeway.client.limits import LocalLimits
 from ropeway.client.local_files import LocalFiles
 from ropeway.client.local_keys import LocalKeys
@@ -85,6 +86,7 @@ class LocalTransport:
             engine, tenant, self._catalogue, self._kept, random, lambda: self._new_ids(1)[0]
         )
         self._inputs = Inputs(engine)
+        self._holding = Holding(engine)
 
     async def open(self) -> None:
         if self._owns:
@@ -101,10 +103,11 @@ class LocalTransport:
         if named:
             await self._catalogue.prepare(named)
         ids = self._new_ids(len(orders))
-        made = [await self._new_job(order, new_id) for order, new_id in zip(orders, ids, strict=True)]
+        made = [await self._new_job(order, order.id or new_id) for order, new_id in zip(orders, ids, strict=True)]
         jobs = [job for job in made if isinstance(job, NewJob)]
         # a repeat of a known id is a replay, so a submit of unknown outcome may be sent again
         receipts = iter(await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else ())
+        await self._holding.submitted(jobs)
         answers = (next(receipts) if isinstance(job, NewJob) else job for job in made)
         return [
             answer if isinstance(answer, RopewayError) else Accepted(answer.job.id, answer.replayed, answer.cached)
@@ -123,7 +126,10 @@ class LocalTransport:
                 idempotency_key=key,
                 fingerprint="" if key is None else canonical_fingerprint(request_json(request)),
             )
+            if order.parent is not None:
+                job = msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, parent=order.parent))
             job = await keyed(job, card, request, self._kept)
+            job = await self._holding.held(job, self._clock.now_ms())
             if may_have_files(job.input):
                 await hold_input(self._kept, self._tenant, job.id, job.input)
             return job
@@ -156,13 +162,14 @@ class LocalTransport:
                 if job.state.terminal:
                     if not hinted:
                         self._tell_unhinted(f"end:{job_id}", f"its end ({job.state})", job.finished_at_ms)
-                    return await self._ending(job)
+                    return await self.ending_of(job)
                 left_s = SAFETY_S if deadline_s is None else deadline_s - loop.time()
                 if left_s <= 0:
                     raise WaitTimeout(f"{job_id} did not end within {timeout_s:g} s; it goes on")
                 hinted = bool(await hints.wait(min(left_s, SAFETY_S)))
 
-    async def _ending(self, job: Job) -> Ending:
+    async def ending_of(self, job: Job) -> Ending:
+        """What a result is made from, of a job that has ended."""
         output = await self.files.output(job.output or "null")
         return Ending(
             job.id,
@@ -211,6 +218,10 @@ class LocalTransport:
 
     async def cancel(self, job_id: str, reason: str | None, for_all: bool = False) -> JobBody:
         return self._body(_found(await self._engine.cancel(self._tenant, [job_id], reason, None, for_all)))
+
+    async def wake(self, job_id: str) -> JobBody:
+        answers = await persistently(lambda: self._engine.wake(self._tenant, [job_id]), sleep=self._sleep)
+        return self._body(_found(answers))
 
     async def retry(self, job_id: str) -> Accepted:
         (new_id,) = self._new_ids(1)

@@ -10,6 +10,7 @@ import msgspec
 from ropeway.client.wire import JobRequest, PriorityName
 from ropeway.domain.errors import InvalidRequest
 from ropeway.domain.firing import Rules, checked_rules, times_after
+from ropeway.domain.flow import places_in
 from ropeway.domain.instants import timestamp
 from ropeway.domain.rank import Priority
 from ropeway.domain.schedule import CatchUp, Incident, Overlap, Plan, Schedule, ScheduleSettings, state_of
@@ -150,6 +151,8 @@ def rules_of(request: ScheduleRequest) -> Rules:
     for name in ("run_at", "cache"):
         if getattr(request.job, name):
             raise InvalidRequest(f"a schedule's job has no {name}: it runs at each of its times", param=f"job.{name}")
+    if request.job.after or request.job.after_failure or places_in(bytes(request.job.input)):
+        raise InvalidRequest("a schedule's job waits for no other: it runs at each of its times", param="job.after")
     names = ScheduleSettings.__annotations__
     told: Any = {name: value for name, value in msgspec.structs.asdict(request).items() if name in names}
     return checked_rules(told)

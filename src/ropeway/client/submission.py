@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator
 from typing import Any
 
-import jsonschema_rs
 import msgspec
 
 from ropeway.client.wire import JobRequest, RetryRequest
 from ropeway.domain.budget import limited
 from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest
-from ropeway.domain.file import referred
+from ropeway.domain.flow import AFTER_LIMIT, FAILURES
 from ropeway.domain.job import JobOptions, NewJob, check_name
 from ropeway.domain.rank import Priority
 from ropeway.domain.retry import Retry
@@ -24,7 +21,7 @@ from ropeway.domain.targets import parse_url
 from ropeway.domain.webhook import Webhook
 from ropeway.domain.worker import TaskCard
 
-__all__ = ["SchemaCheck", "canonical_fingerprint", "new_job"]
+__all__ = ["canonical_fingerprint", "new_job"]
 
 DURATION_LIMIT_S = 366 * 86_400.0  # a year: what is longer is more likely milliseconds by mistake
 COST_LIMIT = 1e9  # keeps start tags inside their rank band for a thousand such jobs
@@ -32,10 +29,10 @@ TAG_LIMIT = 32
 METADATA_LIMIT = 64
 TEXT_LIMIT = 255  # of a tag, a concurrency key, a metadata key, an idempotency key (as in http-api)
 METADATA_VALUE_LIMIT = 2048
-FAULT_LIMIT = 20  # a caller mends the first few; thousands of them would be an attack on our own answer
 
 _PRIORITIES = {"low": Priority.low, "normal": Priority.normal, "high": Priority.high}
 _ON_DISCONNECT = (None, "continue", "cancel")
+_AFTER_FAILURE = (None, *FAILURES)
 
 
 def new_job(
@@ -47,7 +44,8 @@ def new_job(
     idempotency_key: str | None = None,
     fingerprint: str = "",
 ) -> NewJob:
-    """The job that `request` asks of the task `card`. The input itself is checked apart (`SchemaCheck`, `Task`).
+    """The job that `request` asks of the task `card`. The input itself is checked apart (`SchemaCheck`, `Task`),
+    and so is whether the jobs that it waits for are there (`Holding`).
 
     Raises:
         InvalidRequest: a name, number or list is out of its limits; `param` names the field.
@@ -85,39 +83,6 @@ def _queue(card: TaskCard, queue: str) -> str:
     return check_name("queue", queue)
 
 
-class SchemaCheck:
-    """A task's announced JSON Schema (2020-12), compiled. Thread-safe; about 2 us for a small input."""
-
-    def __init__(self, card: TaskCard) -> None:
-        """Raises InvalidRequest for a schema that does not compile; references outside it are never fetched."""
-        schema = msgspec.json.decode(card.input_schema)
-        self._takes_anything = schema in ({}, True)
-        self._task = card.name
-        try:
-            # the mask keeps the caller's data, which may be secret or huge, out of messages
-            self._validator = jsonschema_rs.Draft202012Validator(schema, offline=True, mask="the value")
-        except (jsonschema_rs.ValidationError, ValueError) as error:
-            raise InvalidRequest(f"task '{card.name}' announces a schema that is none: {_line(str(error))}") from error
-
-    def check(self, input_json: bytes) -> None:
-        """Nothing, if the input fits. Raises InputInvalid with up to 20 faults, each at its JSON pointer."""
-        value = _decode_input(input_json)
-        if self._takes_anything:
-            return
-        try:
-            faults = () if self._validator.is_valid(value) else self._faults_of(value, _files_in(value))
-        except (ValueError, RecursionError) as error:  # the validator's own depth limit
-            raise _too_deep() from error
-        if faults:
-            raise InputInvalid(f"the input does not fit task '{self._task}': {_summary(faults)}", faults)
-
-    def _faults_of(self, value: Any, files: set[str]) -> tuple[Fault, ...]:
-        """What is wrong, but for members for which files stand: what these hold, the worker sees."""
-        errors = self._validator.iter_errors(value)
-        others = (error for error in errors if not (error.instance_path and error.instance_path[0] in files))
-        return tuple(itertools.islice(_faults(others), FAULT_LIMIT))
-
-
 def canonical_fingerprint(body: bytes | object) -> str:
     """32 hex digits that are equal for bodies of equal JSON, whatever their spacing and the order of their members.
 
@@ -148,6 +113,8 @@ def _changes_nothing(request: JobRequest) -> bool:
         and not request.metadata
         and not request.tags
         and request.webhook is None
+        and not request.after
+        and request.after_failure is None
     )
 
 
@@ -166,6 +133,8 @@ def _changed(options: JobOptions, request: JobRequest) -> JobOptions:
             ("concurrency_key", _label("concurrency_key", request.concurrency_key)),
             ("on_disconnect", _choice("on_disconnect", request.on_disconnect, _ON_DISCONNECT)),
             ("webhook", None if request.webhook is None else _webhook(request.webhook)),
+            ("after", _after(request.after) if request.after else None),
+            ("after_failure", _choice("after_failure", request.after_failure, _AFTER_FAILURE)),
         )
         if value is not None
     }
@@ -189,6 +158,16 @@ def _webhook(webhook: Webhook) -> Webhook:
     if not webhook.events:
         raise InvalidRequest("webhook events: name at least one, or leave them out for all", param="webhook")
     return msgspec.structs.replace(webhook, events=tuple(dict.fromkeys(webhook.events)))
+
+
+def _after(jobs: tuple[str, ...]) -> tuple[str, ...]:
+    """The jobs to wait for, each once."""
+    ids = tuple(dict.fromkeys(jobs))
+    if len(ids) > AFTER_LIMIT:
+        raise InvalidRequest(f"a job waits for {AFTER_LIMIT:,} others at the most, not {len(ids):,}", param="after")
+    for job_id in ids:
+        _label("after", job_id)
+    return ids
 
 
 def _tags(own: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
@@ -249,66 +228,3 @@ def _text(raw: msgspec.Raw) -> str:
         return str(raw, "utf-8")
     except UnicodeDecodeError as error:
         raise InputInvalid("the input is not UTF-8", (Fault("", "is not UTF-8"),)) from error
-
-
-def _decode_input(input_json: bytes) -> Any:
-    try:
-        return msgspec.json.decode(input_json)
-    except RecursionError as error:
-        raise _too_deep() from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InputInvalid(f"the input is not JSON: {error}", (Fault("", f"is not JSON: {error}"),)) from error
-
-
-def _too_deep() -> InputInvalid:
-    return InputInvalid("the input is nested too deeply", (Fault("", "is nested too deeply"),))
-
-
-def _files_in(value: Any) -> set[str]:
-    """The members of an input for which files stand."""
-    return {name for name, member in value.items() if referred(member)} if isinstance(value, dict) else set()
-
-
-def _faults(errors: Iterable[jsonschema_rs.ValidationError]) -> Iterator[Fault]:
-    for error in errors:
-        kind, value = error.kind.name, error.kind.value
-        if kind == "required":
-            yield Fault(_pointer([*error.instance_path, value]), "is required")
-        elif kind == "additionalProperties":
-            for name in value:
-                yield Fault(_pointer([*error.instance_path, name]), "is not a field of this task")
-        elif kind in ("anyOf", "oneOf"):
-            yield from _closest(error)
-        else:
-            yield Fault(_pointer(error.instance_path), _line(error.message).removeprefix("the value "))
-
-
-def _closest(error: jsonschema_rs.ValidationError) -> Iterator[Fault]:
-    """The faults of the one alternative that is of the value's own type; else that none fits."""
-    own_depth = len(error.instance_path)
-    branches: list[list[jsonschema_rs.ValidationError]] = getattr(error.kind, "context", None) or []
-    of_its_type = [branch for branch in branches if not any(_misses_type(e, own_depth) for e in branch)]
-    if len(of_its_type) == 1:
-        yield from _faults(of_its_type[0])
-    else:
-        yield Fault(_pointer(error.instance_path), "fits none of the types allowed here")
-
-
-def _misses_type(error: jsonschema_rs.ValidationError, depth: int) -> bool:
-    return len(error.instance_path) == depth and error.kind.name in ("type", "const", "enum")
-
-
-def _pointer(path: Iterable[str | int]) -> str:
-    """RFC 6901."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
-
-
-def _summary(faults: tuple[Fault, ...]) -> str:
-    first = f"{faults[0].pointer or 'it'} {faults[0].detail}"
-    return first if len(faults) < 2 else f"{first} (and {len(faults) - 1} more)"
-
-
-def _line(text: str) -> str:
-    """The first line of a message, at a readable length."""
-    line = text.strip().splitlines()[0] if text.strip() else ""
-    return line if len(line) <= 200 else line[:199] + "…"

@@ -25,6 +25,7 @@ __all__ = [
     "BATCH_JOBS",
     "CacheChanges",
     "Call",
+    "JobLike",
     "OptionChanges",
     "Submitter",
     "TaskLike",
@@ -60,6 +61,13 @@ class TaskLike(Protocol[P, R_co]):
         ...
 
 
+class JobLike(Protocol):
+    """A job by its id: a handle, of whichever client."""
+
+    @property
+    def id(self) -> str: ...
+
+
 class CacheChanges(TypedDict, total=False):
     """What a submit wants of the result cache: see `client.wire.CacheRequest`. `ttl`: seconds."""
 
@@ -75,6 +83,8 @@ class OptionChanges(TypedDict, total=False):
     between two of them. `retention`: kept after success.
     `webhook`: whom to tell of the end; a URL alone is told of every kind of end.
     `cache`: False for a job of its own; True, or `CacheChanges`, for an earlier result or a share in a job under way.
+    `after`: jobs that have to end first, by handle or id, one or many; `after_failure`: when one of them does not
+    succeed, "fail", as is usual, or "run" when all have ended. A job whose `output` is in the input is waited for too.
     """
 
     queue: str
@@ -94,6 +104,8 @@ class OptionChanges(TypedDict, total=False):
     tags: Sequence[str]
     webhook: Webhook | str
     cache: bool | CacheChanges
+    after: JobLike | str | Iterable[JobLike | str]
+    after_failure: Literal["fail", "run"]
     idempotency_key: str
 
 
@@ -258,10 +270,18 @@ def template(options: OptionChanges) -> JobRequest | None:
         fields["run_at"] = run_at.isoformat()
     if isinstance(url := fields.get("webhook"), str):
         fields["webhook"] = Webhook(url)
+    if "after" in fields:
+        fields["after"] = _ids_of(fields["after"])
     try:
         return msgspec.convert({"task": "", **fields}, JobRequest)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"options: {error}") from error
+
+
+def _ids_of(jobs: JobLike | str | Iterable[JobLike | str]) -> list[object]:
+    """The ids of one job or many. What is none stays as it is, to be refused with the other options."""
+    many = jobs if isinstance(jobs, Iterable) and not isinstance(jobs, str) else (jobs,)
+    return [getattr(job, "id", job) for job in many]
 
 
 def _refused_for_now(answer: Accepted | RopewayError) -> bool:

@@ -61,6 +61,11 @@ class SyncJobHandle(Generic[R]):
     def cached(self) -> bool:
         return self._handle.cached
 
+    @property
+    def output(self) -> R:
+        """As `JobHandle.output`."""
+        return self._handle.output
+
     def get(self) -> JobBody:
         """As `JobHandle.get`."""
         return self._thread.run(self._handle.get())
@@ -80,6 +85,10 @@ class SyncJobHandle(Generic[R]):
     def cancel(self, reason: str | None = None, *, for_all: bool = False) -> JobBody:
         """As `JobHandle.cancel`."""
         return self._thread.run(self._handle.cancel(reason, for_all=for_all))
+
+    def wake(self) -> JobBody:
+        """As `JobHandle.wake`."""
+        return self._thread.run(self._handle.wake())
 
     def retry(self) -> SyncJobHandle[R]:
         """As `JobHandle.retry`."""
@@ -214,6 +223,10 @@ class SyncClient(SyncSubmitter):
     def cancel(self, job_id: str, reason: str | None = None, *, for_all: bool = False) -> JobBody:
         """As `Client.cancel`."""
         return self._thread.run(self._client.cancel(job_id, reason, for_all=for_all))
+
+    def wake(self, job_id: str) -> JobBody:
+        """As `Client.wake`."""
+        return self._thread.run(self._client.wake(job_id))
 
     def retry(self, job_id: str) -> SyncJobHandle[Any]:
         """As `Client.retry`."""

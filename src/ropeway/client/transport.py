@@ -27,11 +27,16 @@ __all__ = ["Accepted", "Ending", "JobFilter", "Order", "Transport"]
 
 
 class Order(NamedTuple):
-    """One submit. `card` is known when it was made from a task object, whose `bind` has checked the input."""
+    """One submit. `card` is known when it was made from a task object, whose `bind` has checked the input.
+
+    `id` and `parent` are known of a job that another job submits.
+    """
 
     request: JobRequest
     card: TaskCard | None = None
     idempotency_key: str | None = None
+    id: str | None = None
+    parent: str | None = None
 
 
 class Accepted(NamedTuple):
@@ -109,6 +114,10 @@ class Transport(Protocol):
 
     async def cancel(self, job_id: str, reason: str | None, for_all: bool = False) -> JobBody:
         """Ask for the end. A job that others share goes on for them, unless this is `for_all`."""
+        ...
+
+    async def wake(self, job_id: str) -> JobBody:
+        """Let a waiting job go on now. One that waits for nothing stays as it is."""
         ...
 
     async def retry(self, job_id: str) -> Accepted: ...

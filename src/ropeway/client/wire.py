@@ -11,6 +11,7 @@ import msgspec
 
 from ropeway.domain.errors import JobError
 from ropeway.domain.event import Event
+from ropeway.domain.flow import HOLD_MS
 from ropeway.domain.instants import timestamp
 from ropeway.domain.job import Job
 from ropeway.domain.lifecycle import State
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 PriorityName = Literal["low", "normal", "high"]
+AfterFailure = Literal["fail", "run"]
 
 
 class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +66,8 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `run_at`: not before this instant, instead of `delay`: RFC 3339, or a time with a zone behind it (RFC 9557).
     `cache`: False for a job of its own; True, or what is wanted, also where the task declares no cache.
+    `after`: jobs that have to end first, beside those whose outputs stand in the input as `{"$output": "job_..."}`;
+    `after_failure`: what becomes of it when one of them does not succeed. `run`: it runs when all have ended.
     """
 
     task: str
@@ -85,6 +89,8 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: tuple[str, ...] = ()
     webhook: Webhook | None = None
     cache: bool | CacheRequest | None = None
+    after: tuple[str, ...] = ()
+    after_failure: AfterFailure | None = None
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -114,7 +120,8 @@ class JobBody(msgspec.Struct, frozen=True):
 
     `waiting_for` is the key of the limit that a queued job waits for; its position is then among those that do.
     `cached` stands in the answer to a submit that another's job serves; `joined` is how many submits share the job
-    beside its first.
+    beside its first. `after` are the jobs that it waits for, or waited, before its first start; `parent` is the job
+    that submitted it. `run_at` is None where a job waits for others, or for an input, and not for a time.
     """
 
     id: str
@@ -147,6 +154,9 @@ class JobBody(msgspec.Struct, frozen=True):
     worker: str | None = None
     last_event_id: str = "0-1"
     retry_of: str | None = None
+    after: tuple[str, ...] = ()
+    after_failure: AfterFailure | None = None
+    parent: str | None = None
     metadata: dict[str, str] = {}
     tags: tuple[str, ...] = ()
     webhook: WebhookBody | None = None
@@ -207,7 +217,7 @@ def job_body(
         attempt=job.attempt,
         priority=_PRIORITY_NAMES[job.priority],
         created_at=timestamp(job.created_at_ms),
-        run_at=_time(job.run_at_ms),
+        run_at=_time(_run_at_ms(job)),
         started_at=_time(job.started_at_ms),
         finished_at=_time(job.finished_at_ms),
         expires_at=_time(job.expires_at_ms),
@@ -228,6 +238,9 @@ def job_body(
         worker=job.worker,
         last_event_id=str(job.last_cursor),
         retry_of=job.retry_of,
+        after=job.options.after,
+        after_failure=_after_failure(job),
+        parent=job.options.parent,
         metadata=job.options.metadata,
         tags=job.options.tags,
         webhook=_webhook(job.options.webhook),
@@ -241,13 +254,26 @@ def event_body(event: Event, job: JobBody | None = None) -> EventBody:
     return EventBody(event.id, event.seq, event.type, event.job_id, event.attempt, timestamp(event.at_ms), data)
 
 
-_UNSAID: dict[str, object] = {"delay": 0, "metadata": {}, "tags": ()}
+_UNSAID: dict[str, object] = {"delay": 0, "metadata": {}, "tags": (), "after": ()}
 
 _PRIORITY_NAMES: dict[Priority, PriorityName] = {
     Priority.low: "low",
     Priority.normal: "normal",
     Priority.high: "high",
 }
+
+
+def _run_at_ms(job: Job) -> int | None:
+    """When a scheduled job goes on; None where that is a time that never comes, to be woken before (domain/flow.py)."""
+    if job.run_at_ms is None or job.run_at_ms - job.created_at_ms < HOLD_MS:
+        return job.run_at_ms
+    return None if job.options.after or job.runs else job.run_at_ms  # a plain delay may be as long
+
+
+def _after_failure(job: Job) -> AfterFailure | None:
+    if not job.options.after:
+        return None
+    return "run" if job.options.after_failure == "run" else "fail"
 
 
 def _timings(job: Job) -> Timings:

@@ -34,6 +34,7 @@ __all__ = [
     "shared",
     "stopped",
     "with_output",
+    "woken",
     "worker_lost",
 ]
 
@@ -66,6 +67,21 @@ class Change(NamedTuple):
 def promoted(job: Job) -> Change:
     """A scheduled job's time has come."""
     return Change(_moved(job, State.queued, run_at_ms=None))
+
+
+def woken(job: Job, now_ms: int) -> Change | None:
+    """A job has what it waits for: a scheduled one is queued now, a running one as soon as it snoozes. None: neither.
+
+    The time that it may stay in its queue begins now, as it does at its time.
+    """
+    if job.state is State.scheduled:
+        deadline_ms = job.queue_deadline_ms
+        if deadline_ms is not None:
+            deadline_ms += now_ms - (job.run_at_ms or now_ms)
+        return Change(_moved(job, State.queued, run_at_ms=None, queue_deadline_ms=deadline_ms))
+    if job.state is not State.running or job.woken_epoch == job.epoch or job.cancel_requested_at_ms is not None:
+        return None
+    return Change(msgspec.structs.replace(job, woken_epoch=job.epoch, version=job.version + 1))
 
 
 def overdue(job: Job, now_ms: int) -> Change:
@@ -135,6 +151,7 @@ def _came_to(job: Job, outcome: Outcome, now_ms: int) -> Change:
         return _crashed(job, now_ms, kept, outcome.delay_ms)
     if outcome.kind == "snooze" and job.given_back >= job.options.max_snoozes:
         return _finished(job, State.failed, now_ms, **{**kept, "error": _json(_too_often(job))})
+    is_awake = outcome.kind == "snooze" and job.woken_epoch == job.epoch
     if outcome.detail is not None:
         job = msgspec.structs.replace(job, progress=_waits_for(job, outcome.detail))
     return _again(
@@ -143,7 +160,7 @@ def _came_to(job: Job, outcome: Outcome, now_ms: int) -> Change:
         now_ms,
         Cursor(job.epoch, job.seq),
         outcome.error,
-        outcome.delay_ms,
+        0 if is_awake else outcome.delay_ms,
         outcome.detail,
         attempt=job.attempt if outcome.kind == "retry" else job.attempt - 1,
         last_outcome=outcome.kind,

@@ -23,7 +23,8 @@
     ├── JobFailed JobCancelled      what `result()` raises for a job that ended so
     └── TaskFault                   raised by user code to steer what happens next
         ├── Fail                    do not retry
-        │   └── StepInvalid         a step's name or result cannot be kept
+        │   ├── StepInvalid         a step's name or result cannot be kept
+        │   └── ChildFailed         a job that the task waited for did not succeed
         └── RetryAfter              retry, not before so many seconds
 
 A class's docstring is the message for humans, `code` is for machines, `retryable` tells a client whether the same
@@ -37,6 +38,7 @@ from typing import Any, ClassVar
 import msgspec
 
 __all__ = [
+    "ChildFailed",
     "EngineUnavailable",
     "Fail",
     "Fault",
@@ -84,7 +86,7 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `code` is one of task_error, timeout, queue_timeout, first_output_timeout, output_timeout, worker_lost,
     out_of_memory, provider_error, provider_rate_limited, cancelled, input_invalid, task_not_found, output_invalid,
-    step_invalid, snoozed_too_often, process_crashed, needs_unmet.
+    step_invalid, snoozed_too_often, process_crashed, needs_unmet, dependency_failed, child_failed, job_gone.
 
     `signal` by name, or else `exit_code`, tells how the process of an isolated task died.
     """
@@ -316,6 +318,18 @@ class StepInvalid(Fail):
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, code="step_invalid")
+
+
+class ChildFailed(Fail):
+    """A job that the task waited for did not succeed: `job_id`, with its own `error` unless it was cancelled.
+
+    It is final where nobody catches it, since another attempt would find the same.
+    """
+
+    def __init__(self, job_id: str, error: JobError | None = None) -> None:
+        told = "it was cancelled" if error is None else f"{error.code}: {error.message}"
+        super().__init__(f"{job_id} did not succeed: {told}", code="child_failed")
+        self.job_id, self.error = job_id, error
 
 
 class RetryAfter(TaskFault):

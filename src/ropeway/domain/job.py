@@ -64,6 +64,9 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         resumable: an attempt goes on from the output of those before it, which readers keep.
         cost: what the job weighs in fair sharing between tenants.
         cost_measure: `tokens`: the cost is an estimate in tokens, put right when the job's usage tells of more or less.
+        after: the jobs whose ends it waits for before it runs. after_failure: what becomes of it when one of them does
+            not succeed: `fail`, or `run` all the same when all have ended (domain/flow.py).
+        parent: the job whose attempt submitted it, with which it is cancelled.
         limits: what it runs under, shared by all workers (domain/limit.py).
         concurrency_key: what `{concurrency_key}` in the keys of its task's limits stands for.
         metadata: the caller's own pairs, returned as given. tags: to find jobs by.
@@ -89,6 +92,9 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     output_timeout_s: float | None = None
     max_snoozes: int = 1000
     resumable: bool = False
+    after: tuple[str, ...] = ()
+    after_failure: str = "fail"
+    parent: str | None = None
 
 
 DEFAULT_OPTIONS = JobOptions()
@@ -139,7 +145,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     from this row when read; 0 when they are stored already, or there are none. `token` and `last_outcome` stay after a
     commit, so that the holder's repeat of it is known. `parked` is the key of the limit that a queued job waits for,
     out of its line. `joined` is how many submits share it beside the first; `sharers` under which ids and words the
-    last of them came and went.
+    last of them came and went. `woken_epoch` is that of the attempt during which it was woken: a snooze of that very
+    attempt lasts no time.
     """
 
     id: str
@@ -179,6 +186,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     parked: str | None = None
     joined: int = 0
     sharers: str | None = None
+    woken_epoch: int = 0
 
     @property
     def attempts_spent(self) -> bool:
@@ -228,10 +236,9 @@ def expiry_ms(options: JobOptions, state: State, now_ms: int) -> int | None:
 
 
 def renewed(job: Job, new_id: str) -> NewJob:
-    """A job that has ended, to be submitted again under a new id."""
-    return NewJob(
-        new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job.id
-    )
+    """A job that has ended, to be submitted again under a new id: a child's by itself, for its parent may be over."""
+    options = job.options if job.options.parent is None else msgspec.structs.replace(job.options, parent=None)
+    return NewJob(new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=options, retry_of=job.id)
 
 
 def job_of(new: NewJob, rank: float, now_ms: int) -> Job:

@@ -112,6 +112,13 @@ class Submission(Protocol):
         """
         ...
 
+    async def wake(self, tenant: str, job_ids: Sequence[str]) -> list[Job | JobNotFound]:
+        """Let jobs go on: a scheduled one is queued now, a running one is as soon as it snoozes, others are unchanged.
+
+        Of an attempt that ends in another way, or is lost, nothing is remembered.
+        """
+        ...
+
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]
     ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:

@@ -1,4 +1,6 @@
-"""What is sent up to a running job: records beside it, in the order in which they came, and a hint to its worker.
+"""What is sent up to a job: records beside it, in the order in which they came, and a hint to its worker.
+
+A job that waits for its next attempt is sent inputs too, and woken by them: it may wait for just that.
 
 Not events: only the holder of a lease may append to a job's log, and what comes from outside must wait for no lease.
 
@@ -25,7 +27,6 @@ from ropeway.domain.errors import (
     TooManyInputs,
 )
 from ropeway.domain.job import Job
-from ropeway.domain.lifecycle import State
 from ropeway.domain.record import Put, Record, RecordConflict, RecordKey
 from ropeway.engines.records import Records
 
@@ -57,6 +58,8 @@ class Store(Records, Protocol):
 
     async def tell(self, *topics: str) -> None: ...
 
+    async def wake(self, tenant: str, job_ids: list[str]) -> list[Job | JobNotFound]: ...
+
 
 class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     data: msgspec.Raw
@@ -74,13 +77,13 @@ class Inputs:
         self._engine = engine
 
     async def give(self, tenant: str, job_id: str, data: str, key: str | None = None) -> int:
-        """Keep an input for a running job; its number. Durable, to the engine's class, on return.
+        """Keep an input for a job that runs, or will again; its number. Durable, to the engine's class, on return.
 
         A repeat under the same `key` is kept too, and given to the task once.
 
         Raises:
             JobNotFound: not this tenant's.
-            JobNotRunning: it waits, for its start or its next attempt: try again. JobEnded: it never will run again.
+            JobNotRunning: it has not begun yet: try again. JobEnded: it never will run again.
             PayloadTooLarge: more than 256 KiB. TooManyInputs: it has 1,000. InvalidRequest: of the key.
         """
         _check(data, key)
@@ -89,9 +92,10 @@ class Inputs:
         )
         if job is None:
             raise JobNotFound(f"no job {job_id}")
-        _check_running(job)
+        _check_begun(job)
         n = await self._write(tenant, job, _last(head), _encode(_Body(msgspec.Raw(data.encode()), key)).decode())
-        await self._engine.tell(topic_of(job_id))
+        # after the write: whoever looked before it, and goes to sleep over it, is woken by this
+        await asyncio.gather(self._engine.tell(topic_of(job_id)), self._engine.wake(tenant, [job_id]))
         return n
 
     async def read(self, tenant: str, job_id: str, after: int) -> list[Given]:
@@ -150,11 +154,11 @@ def _check(data: str, key: str | None) -> None:
         raise InvalidRequest(f"an input's key has 1 to {KEY_LIMIT} printable characters", param="key")
 
 
-def _check_running(job: Job) -> None:
+def _check_begun(job: Job) -> None:
     if job.state.terminal:
         raise JobEnded(f"{job.id} is {job.state}: nobody reads what it is sent")
-    if job.state is not State.running:
-        raise JobNotRunning(f"{job.id} is {job.state}: send it again when the job runs")
+    if not job.runs:
+        raise JobNotRunning(f"{job.id} is {job.state}, and has not begun: send it again when the job runs")
 
 
 def _ttl_ms(job: Job) -> int:

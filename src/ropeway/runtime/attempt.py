@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ropeway.domain.flow import Awaited
 from ropeway.domain.lease import Assignment
 from ropeway.domain.log import opening_count
 from ropeway.domain.output import Made
+
+if TYPE_CHECKING:
+    from ropeway.runtime.composing.children import Children
 
 __all__ = ["Attempt", "Mail", "Reason", "Session", "Snooze"]
 
@@ -71,10 +75,11 @@ class Attempt:
     `reason` is why it was asked to stop, None while it may go on. `closed` tells that its outcome is decided: nothing
     that its code does later counts. Both are set in the loop and read from any thread. `mail` is made when it is read,
     `earlier` is what the attempts before it made, once that was read. `snooze` is set by its own code, in any thread,
-    which ends it.
+    which ends it. `awaited` are the jobs that its job waited for; `children` is what it submits others with, made when
+    it is used.
     """
 
-    __slots__ = ("assignment", "closed", "earlier", "mail", "reason", "session", "snooze")
+    __slots__ = ("assignment", "awaited", "children", "closed", "earlier", "mail", "reason", "session", "snooze")
 
     def __init__(self, assignment: Assignment, session: Session) -> None:
         self.assignment = assignment
@@ -84,6 +89,8 @@ class Attempt:
         self.mail: Mail | None = None
         self.earlier: Made | None = None
         self.snooze: Snooze | None = None
+        self.awaited: tuple[Awaited, ...] = ()
+        self.children: Children | None = None
 
     @property
     def runs_again(self) -> bool:

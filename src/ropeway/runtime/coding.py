@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
 import msgspec
 
 from ropeway.blobs.handle import File, Saved, restored_file
+from ropeway.client.reference import Output
 
 __all__ = [
     "Codec",
@@ -127,7 +128,7 @@ def _simplify(value: Any) -> Any:
     """What msgspec does not know, as something that it does."""
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, File):
+    if isinstance(value, (File, Output)):
         return value.as_json()
     if isinstance(value, Saved):
         return value.file.as_json()

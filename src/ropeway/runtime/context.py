@@ -13,6 +13,8 @@ from ropeway.domain.budget import named_limits
 from ropeway.domain.limit import LimitSignal
 from ropeway.runtime.artifacts import Artifacts, Content, Saving
 from ropeway.runtime.attempt import Attempt, Reason, Snooze
+from ropeway.runtime.composing.context import ComposingContext
+from ropeway.runtime.composing.others import Others
 from ropeway.runtime.feed import Feed
 from ropeway.runtime.mailbox import InputStream, PostOffice
 from ropeway.runtime.resuming import Resuming
@@ -27,13 +29,13 @@ T = TypeVar("T")
 Level = Literal["debug", "info", "warning", "error"]
 
 
-class Context:
+class Context(ComposingContext):
     """The running attempt, as its task sees it. Every method may be called from any thread.
 
     A task gets one by a parameter named `ctx`, or annotated `Context`.
     """
 
-    __slots__ = ("_artifacts", "_attempt", "_feed", "_post", "_resuming", "_steps", "_threads")
+    __slots__ = ("_artifacts", "_resuming", "_threads")
 
     def __init__(
         self,
@@ -43,14 +45,12 @@ class Context:
         post: PostOffice,
         artifacts: Artifacts,
         resuming: Resuming,
+        others: Others,
     ) -> None:
-        self._attempt = attempt
-        self._feed = feed
+        super().__init__(attempt, feed, others, post)
         self._threads = threads
-        self._post = post
         self._artifacts = artifacts
         self._resuming = resuming
-        self._steps: Steps | None = None
 
     @property
     def job_id(self) -> str:
@@ -149,7 +149,7 @@ class Context:
         """The next input, when it is there. Raises TimeoutError when none comes within `timeout_s` seconds."""
         return await self._post.mailbox(self._attempt).take(timeout_s)
 
-    def wait_input(self, timeout_s: float | None = None) -> Any:
+    def input_blocking(self, timeout_s: float | None = None) -> Any:
         """As `input`, for blocking code: it waits in its thread."""
         return self._post.mailbox(self._attempt).take_blocking(timeout_s)
 

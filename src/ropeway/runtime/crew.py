@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ropeway.blobs import Files
-from ropeway.blobs.sweep import Sweep
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.ids import RandomBytes
@@ -21,7 +20,9 @@ from ropeway.runtime.attempt import Attempt, Reason
 from ropeway.runtime.batching.batchers import Batchers
 from ropeway.runtime.batching.tools import Tools
 from ropeway.runtime.committer import Committer
+from ropeway.runtime.composing.others import Others
 from ropeway.runtime.declaring import declare
+from ropeway.runtime.duties import Duties
 from ropeway.runtime.executor import Executor, Run, Work
 from ropeway.runtime.filing import Filing
 from ropeway.runtime.inbox import Inbox, Wake
@@ -35,11 +36,9 @@ from ropeway.runtime.poller import Poller
 from ropeway.runtime.process.isolated import Isolated
 from ropeway.runtime.registry import App, is_own
 from ropeway.runtime.resources import OpenResources, ResourceFailed
-from ropeway.runtime.scheduling import Scheduling
+from ropeway.runtime.resuming import Resuming
 from ropeway.runtime.sessions import Sessions
 from ropeway.runtime.slots import Lane, Room, groups_of, lanes_of
-from ropeway.runtime.sweeping import Sweeping
-from ropeway.runtime.upkeep import Upkeep
 from ropeway.runtime.watchdog import Watchdog
 from ropeway.runtime.writer import Writer
 
@@ -110,6 +109,8 @@ class Crew:
             if task.batching is None and not task.in_process and name not in unmet
         }
         filing = Filing(files, self.committer, jitter)
+        resuming = Resuming(engine, jitter)
+        others = Others(engine, files, self.pool, resuming, clock, random, jitter)
         self.executor = Executor(
             self.works,
             self.resources,
@@ -118,6 +119,8 @@ class Crew:
             self.committer,
             self.post,
             filing,
+            others,
+            resuming,
             jitter=jitter,
             cancel_grace_s=options.cancel_grace_s,
             freed=self._freed,
@@ -156,10 +159,7 @@ class Crew:
         self.sessions.opened.append(lambda _: self.poller.refresh())
         self.keeper = Keeper(engine.renewer(), self.sessions, inbox, clock, options.session_ttl_ms)
         self.watchdog = Watchdog(self.poller, self.keeper, poll_s, clock)
-        self.scheduling = Scheduling(engine, files, lambda: upkeep.leads, clock)
-        upkeep = Upkeep(engine, f"{self._name}-{random(4).hex()}", clock, self.scheduling.look)
-        self.upkeep = upkeep if options.upkeep else None
-        self.sweeping = None if files is None else Sweeping(Sweep(files, engine), lambda: upkeep.leads)
+        self.duties = Duties(engine, files, f"{self._name}-{random(4).hex()}", clock) if options.upkeep else None
 
     async def start(self) -> None:
         """Open what the served tasks need, tell the engine of them, and open a session. Raises ResourceFailed."""
@@ -187,10 +187,8 @@ class Crew:
         ]
         if self.isolated.pools.by_task:
             parts.append(self.isolated.pools.watch())
-        if self.upkeep is not None:
-            parts += (self.upkeep.run(), self.scheduling.run())
-            if self.sweeping is not None:
-                parts.append(self.sweeping.run())
+        if self.duties is not None:
+            parts += self.duties.parts()
         return parts
 
     @property
@@ -241,7 +239,8 @@ class Crew:
             outcomes=dict(self.committer.counts),
             safety_finds=self.poller.safety_finds,
             batches=self.batchers.snapshot(),
-            fired=self.scheduling.fired,
+            fired=0 if self.duties is None else self.duties.scheduling.fired,
+            woken=0 if self.duties is None else self.duties.waking.woken,
             **self.isolated.pools.figures,
         )
 

@@ -18,6 +18,7 @@ from ropeway.runtime.attempt import Attempt, Reason, Session
 from ropeway.runtime.calling import call_blocking
 from ropeway.runtime.coding import encode_output
 from ropeway.runtime.committer import Committer
+from ropeway.runtime.composing.others import Others
 from ropeway.runtime.context import Context
 from ropeway.runtime.feed import Feed
 from ropeway.runtime.filing import Filing
@@ -29,6 +30,7 @@ from ropeway.runtime.resources import OpenResources, ResourceFailed
 from ropeway.runtime.resuming import Resuming
 from ropeway.runtime.run import Run, Work
 from ropeway.runtime.silence import listening
+from ropeway.runtime.snoozing import Snoozed
 from ropeway.runtime.writer import Writer
 
 __all__ = ["Executor", "Run", "Starter", "Work"]
@@ -62,6 +64,8 @@ class Executor:
         committer: Committer,
         post: PostOffice,
         filing: Filing,
+        others: Others,
+        resuming: Resuming,
         *,
         jitter: Jitter,
         cancel_grace_s: float,
@@ -80,7 +84,8 @@ class Executor:
         self._post = post
         self._filing = filing
         self._jitter = jitter
-        self._resuming = Resuming(post.engine, jitter)
+        self.others = others
+        self._resuming = resuming
         self._freed = freed
         self._broken = broken
 
@@ -170,10 +175,16 @@ class Executor:
     def needs(self, run: Run) -> bool:
         """Whether something must be brought before its code can begin."""
         assignment = run.assignment
-        return self._filing.intake.wants(assignment) or (assignment.options.resumable and self._resuming.wants(run))
+        return (
+            self._filing.intake.wants(assignment)
+            or self.others.wants(assignment)
+            or (assignment.options.resumable and self._resuming.wants(run))
+        )
 
     async def bring(self, run: Run) -> None:
-        """Bring it: the files of its input, the output of an earlier attempt to go on from."""
+        """Bring it: the outputs and files of its input, the output of an earlier attempt to go on from."""
+        if self.others.wants(run.assignment):
+            await self.others.bring(run)
         if self._resuming.wants(run) and run.feed is not None:
             run.feed.resume(await self._resuming.earlier(run))
         if self._filing.intake.wants(run.assignment):
@@ -187,7 +198,7 @@ class Executor:
     async def _bring_and_begin(self, run: Run) -> None:
         try:
             await self.bring(run)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, Snoozed) as error:
             if run.work.task.on_loop:
                 self._over(run, self._judge(run, error))
             else:
@@ -261,7 +272,7 @@ class Executor:
 
     def context(self, run: Run, feed: Feed) -> Context:
         """What the task is given to know this attempt by."""
-        return Context(run, feed, self._pool, self._post, self._filing.artifacts, self._resuming)
+        return Context(run, feed, self._pool, self._post, self._filing.artifacts, self._resuming, self.others)
 
     async def _call(self, run: Run, arguments: dict[str, Any]) -> str | None:
         """The output as JSON; None when it is what was emitted."""

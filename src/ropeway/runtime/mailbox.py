@@ -103,11 +103,22 @@ class Mailbox:
         Raises TimeoutError when none came within `timeout_s` seconds, CancelledError when the attempt is to stop.
         """
         if not self._office.inbox.here:
-            raise RuntimeError("this is for async tasks: blocking code calls ctx.wait_input()")
+            raise RuntimeError("this is for async tasks: blocking code calls ctx.input_blocking()")
         async with asyncio.timeout(timeout_s), self._turn:
             while not self._given:
                 await self._look()
             return _decode(self._given.popleft().data)
+
+    async def take_now(self) -> tuple[Any, ...]:
+        """The next input alone, if it is there; else nothing, without a wait. In the loop.
+
+        Raises CancelledError when the attempt is to stop.
+        """
+        async with self._turn:
+            while not self._given:
+                if not await self._fetch():
+                    return ()
+            return (_decode(self._given.popleft().data),)
 
     def take_blocking(self, timeout_s: float | None = None) -> Any:
         """The same, for code on a thread."""
@@ -127,24 +138,36 @@ class Mailbox:
 
     async def _look(self) -> None:
         """Fetch what is new, and wait for a hint when nothing is."""
-        if self._is_closed or self._attempt.reason is not None:
-            raise asyncio.CancelledError(self._attempt.reason)
-        job_id = self._attempt.assignment.job_id
+        hints = self._listening()
+        if not await self._fetch():
+            await hints.wait(LOOK_S)
+
+    def _listening(self) -> Listener:
         if self._hints is None:
-            self._hints = self._office.engine.listen(topic_of(job_id))
-        try:
-            page = await self._office.inputs.read(self._attempt.assignment.tenant, job_id, self._last)
-        except EngineUnavailable:
-            await self._hints.wait(AGAIN_S)
-            return
+            self._hints = self._office.engine.listen(topic_of(self._attempt.assignment.job_id))
+        return self._hints
+
+    async def _fetch(self) -> bool:
+        """Whether there was anything new. An engine that does not answer is asked again.
+
+        Raises CancelledError when the attempt is to stop.
+        """
+        assignment = self._attempt.assignment
+        while True:
+            if self._is_closed or self._attempt.reason is not None:
+                raise asyncio.CancelledError(self._attempt.reason)
+            try:
+                page = await self._office.inputs.read(assignment.tenant, assignment.job_id, self._last)
+                break
+            except EngineUnavailable:
+                await self._listening().wait(AGAIN_S)
         for given in page:
             self._last = given.n
             if given.key is None or given.key not in self._keys:
                 self._given.append(given)
             if given.key is not None:
                 self._keys.add(given.key)
-        if not page:
-            await self._hints.wait(LOOK_S)
+        return bool(page)
 
 
 class InputStream:

@@ -97,9 +97,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     up, are busy too. `outcomes` counts ended attempts since the start by the state that their jobs came to: `queued`
     was released, or is tried again at once, `scheduled` is tried again later, `lost` was not ours any more.
     `safety_finds` counts how often an idle worker's look every `safety_poll_s` found work of which no hint had told:
-    the log says which. `fired` counts the times of schedules that this worker made jobs of. `batches` is by task, of
-    those whose jobs share calls. `children` are the processes of isolated tasks; those counted since the start
-    `crashed` under a job, were `killed` because a job did not stop, or `recycled` after so many jobs or so much memory.
+    the log says which. `fired` counts the times of schedules that this worker made jobs of, `woken` the jobs that it
+    woke because those before them had ended. `batches` is by task, of those whose jobs share calls. `children` are the
+    processes of isolated tasks; those counted since the start `crashed` under a job, were `killed` because a job did
+    not stop, or `recycled` after so many jobs or so much memory.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     safety_finds: int = 0
     batches: dict[str, BatchSnapshot] = {}
     fired: int = 0
+    woken: int = 0
     children: int = 0
     children_started: int = 0
     children_crashed: int = 0

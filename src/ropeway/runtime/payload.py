@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ropeway.blobs.handle import File
-from ropeway.domain.errors import Fault
+from ropeway.client.checking import SchemaCheck
+from ropeway.domain.errors import Fault, InvalidRequest
 from ropeway.domain.file import referred_in
+from ropeway.domain.flow import Place, places_in
+from ropeway.domain.worker import TaskCard
 from ropeway.runtime.coding import Codec, PlainCodec, codec_for, encode, restore, schema_of
 from ropeway.runtime.faults import ModelFaults, invalid, pointer, reading_faults
 from ropeway.runtime.signature import EMPTY, Field
@@ -52,9 +56,15 @@ class Input:
         return self._decode_apart(raw, brought.keys()) | dict(brought)
 
     def check(self, raw: str | bytes) -> None:
-        """Nothing, if this is an input; a file may stand for any of its members. Raises InputInvalid."""
+        """Nothing, if this is an input. Raises InputInvalid.
+
+        A file may stand for any of its members, and the output of a job for anything in it.
+        """
         apart = self.files_apart(raw)
-        if apart:
+        places = self._places_in(raw)
+        if places:
+            self._check_around(raw, apart.keys(), places)
+        elif apart:
             self._decode_apart(raw, apart.keys())
         else:
             self.decode(raw)
@@ -88,8 +98,41 @@ class Input:
             raw = encode(arguments)
         except (TypeError, ValueError, RecursionError) as error:
             raise invalid(self._task, self._unwritable(arguments, error)) from None
-        self.check(raw) if '"$file"' in raw else self.decode(raw) if self._models else self._read(raw)
+        if '"$file"' in raw or '"$output"' in raw:
+            self.check(raw)
+        else:
+            self.decode(raw) if self._models else self._read(raw)
         return raw
+
+    def _places_in(self, raw: str | bytes) -> list[Place]:
+        try:
+            return places_in(raw)
+        except RecursionError as error:
+            raise invalid(self._task, reading_faults(error)) from None
+
+    def _check_around(self, raw: str | bytes, files: Collection[str], places: Sequence[Place]) -> None:
+        """Check what is known of an input in which outputs stand.
+
+        A member's own type reads all of it or nothing: one with an output inside is checked by the schema, as it is by
+        gateways.
+        """
+        if () in places:
+            return
+        within = {str(place[0]) for place in places}
+        self._decode_apart(raw, {*files, *within})
+        inside = tuple({pointer([str(place[0])]) + "/" for place in places if len(place) > 1})
+        if inside and self._schema_check is not None:
+            found = self._schema_check.faults(raw.encode() if isinstance(raw, str) else raw)
+            if faults := [fault for fault in found if f"{fault.pointer}/".startswith(inside)]:
+                raise invalid(self._task, faults)
+
+    @functools.cached_property
+    def _schema_check(self) -> SchemaCheck | None:
+        """None for a schema that does not compile, as of a pattern that Python alone understands: the types decide."""
+        try:
+            return SchemaCheck(TaskCard(self._task, input_schema=self.schema))
+        except InvalidRequest:
+            return None
 
     def _decode_apart(self, raw: str | bytes, apart: Collection[str]) -> dict[str, Any]:
         """All arguments but those, each by itself."""

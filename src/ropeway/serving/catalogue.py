@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ropeway.client.submission import SchemaCheck
+from ropeway.client.checking import SchemaCheck
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import InvalidRequest, TaskNotFound
 from ropeway.domain.worker import ModelCard, TaskCard

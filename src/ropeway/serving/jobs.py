@@ -1,4 +1,4 @@
-"""The routes of a job: list, look, wait, result, events, cancel, retry, delete."""
+"""The routes of a job: list, look, wait, result, events, cancel, wake, retry, delete."""
 
 from __future__ import annotations
 
@@ -110,6 +110,14 @@ class JobRoutes:
         job = await self._cancel(tenant_of(request), job_id_of(request), asked.reason, word, asked.for_all)
         shown = await self._parts.shown(job, base_of(request))
         return self._parts.job_reply(shown, 200 if job.state.terminal else 202)
+
+    async def wake_job(self, request: Request) -> Reply:
+        await read_json(request, self._parts, Nothing)
+        job_id = job_id_of(request)
+        (answer,) = await self._parts.engine.wake(tenant_of(request), [job_id])
+        if isinstance(answer, JobNotFound):
+            raise _no_job(job_id)
+        return self._parts.job_reply(await self._parts.shown(answer, base_of(request)), 200)
 
     async def retry_job(self, request: Request) -> Reply:
         await read_json(request, self._parts, Nothing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from ropeway.client.wire import job_body, timestamp
-from ropeway.domain.job import DEFAULT_OPTIONS, Job
+from ropeway.domain.job import DEFAULT_OPTIONS, Job, JobOptions
 from ropeway.domain.lifecycle import State
 from ropeway.domain.rank import Priority
 from ropeway.engines.base import Reading
@@ -32,10 +32,9 @@ class Receipts:
 
     def fresh(self, job: Job, base: str, ahead: int, eta_s: float | None) -> bytes | None:
         """The answer for a job that was just queued and has nothing special about it; None for any other."""
-        options = job.options
         if job.version != 1 or job.state is not State.queued or job.retry_of is not None:
             return None
-        if options is not DEFAULT_OPTIONS and (options.metadata or options.tags or options.webhook):
+        if job.options is not DEFAULT_OPTIONS and _shows(job.options):
             return None
         if "@" in job.task or "@" in job.queue:
             return None  # no name of ours: it could be taken for a hole
@@ -59,3 +58,8 @@ class Receipts:
             self._shapes.clear()
         self._shapes[kind] = shape
         return shape
+
+
+def _shows(options: JobOptions) -> bool:
+    """Whether any of them is in the answer."""
+    return bool(options.metadata or options.tags or options.webhook or options.after or options.parent)

@@ -187,6 +187,18 @@ _JOBS = (
     ),
     Route(
         "POST",
+        "/v1/jobs/{id}/wake",
+        "wake_job",
+        "jobs",
+        "Have a waiting job go on now: it is queued at once, whatever it waits for. It waits again if it finds that it "
+        "has to. A job that waits for nothing stays as it is; harmless when repeated.",
+        (Answer(200, "The job.", _JOB, ("ETag",)),),
+        (_ID,),
+        errors=(*_BODILESS, 404, 503),
+        scope=Scope.cancel,
+    ),
+    Route(
+        "POST",
         "/v1/jobs/{id}/retry",
         "retry_job",
         "jobs",

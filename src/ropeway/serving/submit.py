@@ -14,6 +14,7 @@ import msgspec
 
 from ropeway.blobs.inputs import hold_input, may_have_files
 from ropeway.client.caching import keyed
+from ropeway.client.holding import Holding
 from ropeway.client.submission import canonical_fingerprint, new_job
 from ropeway.client.timing import timed
 from ropeway.client.wire import JobBody, request_json
@@ -71,6 +72,7 @@ class Submit:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._receipts = Receipts(parts.engine)
+        self._holding = Holding(parts.engine)
 
     async def __call__(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> Reply | LogStream:
         if self._parts.watches.draining:
@@ -103,7 +105,7 @@ class Submit:
     async def take(self, caller: Caller, body: bytes, key: str | None) -> Taken:
         """Store the job that a body asks for, under this key. Raises what the route answers as a problem."""
         job = await self._new_job(caller, body, key)
-        (answer,) = await self._parts.engine.submit([job])
+        (answer,) = await self._submit_all([job])
         return Taken(_unrefused(answer), job.options.on_disconnect == "cancel")
 
     def _check_room(self, caller: Caller) -> None:
@@ -129,6 +131,7 @@ class Submit:
         )
         check_webhook(job, self._parts.options.webhook_allow)
         job = await keyed(admitted(caller, job), entry.card, request, self._parts.files)
+        job = await self._holding.held(job, self._parts.clock.now_ms())
         if may_have_files(job.input):
             await hold_input(self._parts.files, caller.tenant, job.id, job.input)
         return job
@@ -209,7 +212,11 @@ class Submit:
             return refusal
 
     async def _submit_all(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
-        return await self._parts.engine.submit(jobs) if jobs else []
+        if not jobs:
+            return []
+        answers = await self._parts.engine.submit(jobs)
+        await self._holding.submitted(jobs)
+        return answers
 
     def _line(self, answer: Receipt | RopewayError, base: str) -> SubmitLine:
         if isinstance(answer, RopewayError):

@@ -80,6 +80,9 @@ class Bench:
     async def cancel(self, job_id: str, reason: str | None = None) -> Job:
         return as_(Job, (await self.engine.cancel(TENANT, [job_id], reason))[0])
 
+    async def wake(self, job_id: str) -> Job:
+        return as_(Job, (await self.engine.wake(TENANT, [job_id]))[0])
+
     # -- Execution
 
     async def announce(self, session: str = SESSION, ttl_ms: int = TTL_MS, **fields: Any) -> None:

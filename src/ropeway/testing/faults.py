@@ -43,7 +43,7 @@ Plan = Callable[[str, int], Moment | None]
 """Says when call number `nth` (from 0) of a method fails; None: it does not."""
 
 WRITES = frozenset(
-    {"submit", "cancel", "retry", "purge", "announce", "lease", "renew", "append", "commit", "close"}
+    {"submit", "cancel", "wake", "retry", "purge", "announce", "lease", "renew", "append", "commit", "close"}
     | {"put", "drop", "spend"}
 )
 
@@ -107,6 +107,9 @@ class FaultyEngine:
         for_all: bool = False,
     ) -> list[Job | JobNotFound]:
         return await self._through("cancel", lambda: self.engine.cancel(tenant, job_ids, reason, word, for_all))
+
+    async def wake(self, tenant: str, job_ids: Sequence[str]) -> list[Job | JobNotFound]:
+        return await self._through("wake", lambda: self.engine.wake(tenant, job_ids))
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]

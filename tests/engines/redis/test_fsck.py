@@ -223,6 +223,22 @@ async def test_a_list_gets_back_what_it_lacks(store: Store) -> None:
     assert [job.id for job in (await store.bench.engine.find(JobQuery(TENANT))).jobs] == listed
 
 
+async def test_what_was_woken_is_in_order(store: Store) -> None:
+    """No woken job is left at its old time, nor without its new deadline; the mark of one that runs disturbs nobody."""
+    bench = store.bench
+    await bench.add("deadline", delay_ms=60_000, options=JobOptions(queue_timeout_s=60))
+    for name in ("later", "retried", "deadline", "running", "streaming"):
+        await bench.wake(name)
+    assert await store.raw("ZCARD @due") == 0
+    assert await store.raw("ZSCORE @late <deadline>") == bench.clock.now_ms() + 60_000
+    assert await store.raw("HGET @job:running woken_epoch") == await store.raw("HGET @job:running epoch")
+    assert await store.inspect() == []
+    await store.raw("ZREM @ready:chat <later>")
+    await store.raw("ZADD @due 1 <retried>")
+    assert {finding.kind for finding in await store.repair()} == {"missing", "stray"}
+    assert {held.job_id for held in await bench.lease(100)} >= {"later", "retried", "deadline"}
+
+
 async def test_a_whole_list_comes_back(store: Store) -> None:
     """Of more jobs than a script may move, all are listed again in their order."""
     await store.bench.submit(*(store.bench.new() for _ in range(300)))

@@ -54,6 +54,7 @@ class Oracle:
             *[self._pass_time] * 3,
             *[self._read] * 2,
             self._cancel,
+            self._wake,
             self._retry,
             self._purge,
             self._set_queue,
@@ -182,6 +183,9 @@ class Oracle:
     async def _cancel(self) -> None:
         tenant, ids = self._random.choice(TENANTS), self._some_ids()
         await self._both("cancel", tenant, ids, "why\x00not")
+
+    async def _wake(self) -> None:
+        await self._both("wake", self._random.choice(TENANTS), self._some_ids())
 
     async def _retry(self) -> None:
         tenant = self._random.choice(TENANTS)

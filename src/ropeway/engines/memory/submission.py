@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ropeway.domain.cache import claim_of, counted_as, serves
-from ropeway.domain.change import shared, stopped
+from ropeway.domain.change import shared, stopped, woken
 from ropeway.domain.errors import (
     IdempotencyKeyReused,
     JobLive,
@@ -41,6 +41,10 @@ class SubmissionRole(Role):
         jobs = [self._cancel(tenant, job_id, reason, now, word, for_all) for job_id in job_ids]
         self._store.limits.call_freed(now)
         return jobs
+
+    async def wake(self, tenant: str, job_ids: Sequence[str]) -> list[Job | JobNotFound]:
+        now = self._now()
+        return [self._wake(tenant, job_id, now) for job_id in job_ids]
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]
@@ -133,6 +137,13 @@ class SubmissionRole(Role):
         if asked.cancel_requested_at_ms is not None and not asked.state.terminal:
             self._store.board.fire((f"worker:{job.session}",))
         return asked
+
+    def _wake(self, tenant: str, job_id: str, now: int) -> Job | JobNotFound:
+        job = self._store.owned(tenant, job_id)
+        if job is None:
+            return JobNotFound()
+        change = woken(job, now)
+        return job if change is None else self._store.apply(job, change, now)
 
     def _retry(
         self, tenant: str, job_id: str, new_id: str, now: int

@@ -115,6 +115,9 @@ class RedisEngine(RecordsRole, LimitsRole):
         wish = upkeep.Stop(reason, word or self._random(8).hex(), for_all)
         return await self._spread(job_ids, _itself, lambda p, part: upkeep.cancel(p.partition, tenant, part, wish))
 
+    async def wake(self, tenant: str, job_ids: Sequence[str]) -> list[Job | JobNotFound]:
+        return await self._spread(job_ids, _itself, lambda p, part: upkeep.wake(p.partition, tenant, part))
+
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]
     ) -> list[Receipt | JobNotFound | JobNotRetryable | Refusal]:

@@ -42,6 +42,7 @@ _FIRST: dict[str, int] = {
     "seq": 2,
     "started_epoch": 0,
     "joined": 0,
+    "woken_epoch": 0,
 }
 _INSTANTS = [
     "run_at_ms",

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable, QueueFull, TooManyQueued
-from ropeway.domain.job import CLAIM_MS, Job, JobOptions, NewJob, Receipt, job_of
+from ropeway.domain.job import CLAIM_MS, Job, JobOptions, NewJob, Receipt, job_of, renewed
 from ropeway.domain.rank import Priority
 from ropeway.engines.base import Refusal
 from ropeway.engines.redis.link import Arg
@@ -46,9 +46,7 @@ def again(job: Job | None, new_id: str) -> NewJob | JobNotFound | JobNotRetryabl
         return JobNotFound()
     if not job.state.terminal:
         return JobNotRetryable(f"{job.id} is {job.state}; only a job that has ended can be retried")
-    return NewJob(
-        new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job.id
-    )
+    return renewed(job, new_id)
 
 
 def _arguments(jobs: Sequence[NewJob]) -> list[Arg]:

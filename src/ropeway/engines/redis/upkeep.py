@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from ropeway.domain.change import Change, stopped, worker_lost
+from ropeway.domain.change import Change, stopped, woken, worker_lost
 from ropeway.domain.errors import JobLive, JobNotFound
 from ropeway.domain.job import Job
 from ropeway.domain.lease import Renewal
@@ -18,11 +18,25 @@ from ropeway.engines.base import Promotion
 from ropeway.engines.redis.keeping import change_kept
 from ropeway.engines.redis.lane import MAX_ITEMS, chunks
 from ropeway.engines.redis.link import Arg
+from ropeway.engines.redis.moving import change
 from ropeway.engines.redis.partition import Partition
 from ropeway.engines.redis.reading import policy_from, stats
 from ropeway.engines.redis.working import fail_late
 
-__all__ = ["Stop", "announce", "cancel", "close", "elect", "promote", "prune", "purge", "renew", "rescue", "set_queue"]
+__all__ = [
+    "Stop",
+    "announce",
+    "cancel",
+    "close",
+    "elect",
+    "promote",
+    "prune",
+    "purge",
+    "renew",
+    "rescue",
+    "set_queue",
+    "wake",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -84,6 +98,17 @@ async def cancel(partition: Partition, tenant: str, job_ids: Sequence[str], wish
         return stopped(job, wish.reason, now_ms, wish.word, wish.for_all) or job
 
     return cast(list[Job | JobNotFound], await change_kept(partition, job_ids, rule, inputs=True))
+
+
+async def wake(partition: Partition, tenant: str, job_ids: Sequence[str]) -> list[Job | JobNotFound]:
+    """`Submission.wake`."""
+
+    def rule(job: Job | None, now_ms: int) -> Change | Job | JobNotFound:
+        if job is None or job.tenant != tenant:
+            return JobNotFound()
+        return woken(job, now_ms) or job
+
+    return cast(list[Job | JobNotFound], await change(partition, job_ids, rule, inputs=True))
 
 
 async def purge(partition: Partition, tenant: str, job_ids: Sequence[str]) -> list[JobNotFound | JobLive | None]:

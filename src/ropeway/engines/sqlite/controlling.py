@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ropeway.domain.cache import claim_of
-from ropeway.domain.change import stopped
+from ropeway.domain.change import stopped, woken
 from ropeway.domain.errors import JobLive, JobNotFound
 from ropeway.domain.job import Job
 from ropeway.domain.limit import LimitPolicy, LimitState
@@ -19,7 +19,7 @@ from ropeway.engines.sqlite.schema import STATES
 from ropeway.engines.sqlite.statements import encode_text
 from ropeway.engines.sqlite.transaction import Transaction
 
-__all__ = ["Cancel", "LimitChange", "Purge", "cancel", "purge", "remove", "set_limits", "set_queue"]
+__all__ = ["Cancel", "LimitChange", "Purge", "Wake", "cancel", "purge", "remove", "set_limits", "set_queue", "wake"]
 
 _DOOMED = """
 SELECT json_group_array(json_array(jobs.n, jobs.id, tenant, state, claim, cache))
@@ -60,6 +60,13 @@ class Cancel(NamedTuple):
     reason: str | None
     word: str | None = None
     for_all: bool = False
+
+
+class Wake(NamedTuple):
+    """A wish to let a waiting job go on."""
+
+    tenant: str
+    job_id: str
 
 
 class Purge(NamedTuple):
@@ -110,6 +117,23 @@ def _cancel(tx: Transaction, moving: Moving, wish: Cancel) -> Job | JobNotFound:
     if asked.cancel_requested_at_ms is not None and not asked.state.terminal:
         tx.topics.worker(job.session)
     return asked
+
+
+def wake(tx: Transaction, wishes: Sequence[Wake]) -> list[Job | JobNotFound]:
+    """`Submission.wake`."""
+    moving = Moving(tx, load_with_inputs(tx, {wish.job_id for wish in wishes}))
+    answers = [_wake(tx, moving, wish) for wish in wishes]
+    moving.save()
+    tx.settle()
+    return answers
+
+
+def _wake(tx: Transaction, moving: Moving, wish: Wake) -> Job | JobNotFound:
+    job = moving.owned(wish.tenant, wish.job_id)
+    if job is None:
+        return JobNotFound()
+    change = woken(job, tx.now_ms)
+    return job if change is None else moving.apply(job, change)
 
 
 def purge(tx: Transaction, wishes: Sequence[Purge]) -> list[JobNotFound | JobLive | None]:

@@ -27,7 +27,7 @@ from ropeway.engines.base import EngineInfo, JobPage, Promotion, Refusal, Renewe
 from ropeway.engines.hints import Board, Listener
 from ropeway.engines.sqlite import accounts, reading, recording, verbs
 from ropeway.engines.sqlite.connection import SqliteOptions
-from ropeway.engines.sqlite.controlling import Cancel, LimitChange, Purge
+from ropeway.engines.sqlite.controlling import Cancel, LimitChange, Purge, Wake
 from ropeway.engines.sqlite.finding import find
 from ropeway.engines.sqlite.hearing import Hearing
 from ropeway.engines.sqlite.readers import Readers
@@ -120,6 +120,9 @@ class SqliteEngine:
     ) -> list[Job | JobNotFound]:
         wishes = [Cancel(tenant, job_id, reason, word, for_all) for job_id in job_ids]
         return await self._write.do(verbs.CANCEL, wishes)
+
+    async def wake(self, tenant: str, job_ids: Sequence[str]) -> list[Job | JobNotFound]:
+        return await self._write.do(verbs.WAKE, [Wake(tenant, job_id) for job_id in job_ids])
 
     async def retry(
         self, tenant: str, jobs: Sequence[tuple[str, str]]

@@ -54,6 +54,7 @@ _COLUMNS = [
     "joined",
     "sharers",
     "parked",
+    "woken_epoch",
 ]
 
 _LOAD = f"""

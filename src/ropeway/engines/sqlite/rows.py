@@ -77,6 +77,7 @@ _PLAIN = [
     "joined",
     "sharers",
     "parked",
+    "woken_epoch",
 ]
 
 

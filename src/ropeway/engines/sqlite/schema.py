@@ -208,7 +208,11 @@ CREATE INDEX due_limits ON limits(due_ms) WHERE due_ms IS NOT NULL;
 CREATE INDEX idle_limits ON limits(at_ms) WHERE running = 0 AND policy IS NULL;
 """
 
-_V4 = _V4_CACHE + _V4_LIMITS
+_V4_WAKE = """
+ALTER TABLE jobs ADD COLUMN woken_epoch INTEGER NOT NULL DEFAULT 0;
+"""
+
+_V4 = _V4_CACHE + _V4_LIMITS + _V4_WAKE
 
 _MIGRATIONS = (_V1, _V2, _V3, _V4)
 """Entry number v takes a file from schema v to v + 1; a released entry is never changed."""

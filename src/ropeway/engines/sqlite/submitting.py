@@ -12,7 +12,7 @@ import msgspec
 from ropeway.domain.cache import claim_of, counted_as, serves
 from ropeway.domain.change import shared
 from ropeway.domain.errors import IdempotencyKeyReused, JobNotFound, JobNotRetryable
-from ropeway.domain.job import CLAIM_MS, CacheKey, Job, NewJob, Receipt
+from ropeway.domain.job import CLAIM_MS, CacheKey, Job, NewJob, Receipt, renewed
 from ropeway.engines.base import Refusal
 from ropeway.engines.sqlite.accounts import Used, note_usage
 from ropeway.engines.sqlite.arriving import Arrivals
@@ -92,9 +92,7 @@ def _renewed(known: Moving, wish: Again) -> NewJob | JobNotFound | JobNotRetryab
         return JobNotFound()
     if not job.state.terminal:
         return JobNotRetryable(f"{job.id} is {job.state}; only a job that has ended can be retried")
-    return NewJob(
-        wish.new_id, job.tenant, job.queue, job.task, job.input, job.priority, options=job.options, retry_of=job.id
-    )
+    return renewed(job, wish.new_id)
 
 
 class _Batch:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ropeway.client.transport import Order
+from ropeway.client.wire import JobRequest
 from ropeway.domain.errors import RopewayError
 from ropeway.domain.lease import Assignment, Lease
 from ropeway.domain.limit import LimitSignal
@@ -16,13 +18,18 @@ from ropeway.domain.output import Made
 from ropeway.runtime.artifacts import Artifacts
 from ropeway.runtime.attempt import Attempt, Snooze
 from ropeway.runtime.coding import encode
+from ropeway.runtime.composing.others import Others
 from ropeway.runtime.feed import Feed
 from ropeway.runtime.mailbox import PostOffice
+from ropeway.runtime.process.kin import Ends, Submitted
 from ropeway.runtime.process.wire import Answer, Ask, Done, Earlier, Failed, Log, Out, Progress, Up, Used
 from ropeway.runtime.progress import PROGRESS_GAP_S
+from ropeway.runtime.snoozing import Snoozed
 from ropeway.runtime.verdict import Told
 
 __all__ = ["Back", "Call", "Counter", "Listener"]
+
+_decode_request = msgspec.json.Decoder(JobRequest).decode
 
 Back = Callable[[str | BaseException | None], None]
 """Told once, in the loop: the output as JSON, None for what was emitted, or why there is none."""
@@ -39,14 +46,24 @@ class Listener(Protocol):
 class Counter:
     """What a worker does for the code in its children, as they ask for it."""
 
-    def __init__(self, post: PostOffice, artifacts: Artifacts, earlier: Callable[[Attempt], Awaitable[Made]]) -> None:
+    def __init__(
+        self,
+        post: PostOffice,
+        artifacts: Artifacts,
+        earlier: Callable[[Attempt], Awaitable[Made]],
+        others: Others,
+    ) -> None:
         self._post = post
+        self._others = others
         self._artifacts = artifacts
         self._earlier = earlier
         self._answering: set[asyncio.Task[None]] = set()
         self._does: dict[str, Callable[[Call, Any], Awaitable[str]]] = {
             "artifact": self._keep_file,
             "input": self._input,
+            "input now": self._input_now,
+            "submit": self._submit,
+            "ended": self._ended,
             "earlier": self._made,
             "keep": self._keep,
             "limits": self._tell,
@@ -80,6 +97,22 @@ class Counter:
 
     async def _input(self, call: Call, facts: dict[str, Any]) -> str:
         return encode(await self._post.mailbox(call.attempt).take(facts["timeout_s"]))
+
+    async def _input_now(self, call: Call, _facts: None) -> str:
+        return encode(await self._post.mailbox(call.attempt).take_now())
+
+    async def _submit(self, call: Call, facts: list[tuple[str, str | None]]) -> str:
+        assert call.feed is not None
+        orders = [Order(_decode_request(request), None, key) for request, key in facts]
+        answers = await self._others.children(call.attempt, call.feed).submit(orders)
+        return encode([Submitted.of(answer) for answer in answers])
+
+    async def _ended(self, call: Call, facts: dict[str, Any]) -> str:
+        assert call.feed is not None
+        try:
+            return encode(Ends(await self._others.ended(call.attempt, call.feed, facts["ids"], facts["needs_all"])))
+        except Snoozed:
+            return encode(Ends(snooze=call.attempt.snooze))
 
     async def _made(self, call: Call, _facts: None) -> str:
         return encode(Earlier.of(await self._earlier(call.attempt)))

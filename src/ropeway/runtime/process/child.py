@@ -116,6 +116,7 @@ class _Program:
         """Run a job and tell what it came to. Whether this process is fit for another."""
         attempt = Attempt(job.assignment, self._session)
         attempt.earlier = None if job.earlier is None else job.earlier.made()
+        attempt.awaited = job.awaited
         line = Line(attempt, self._jobs, self._desk)
         self._now = (job.n, attempt, line)
         if self._stop is not None and self._stop.n == job.n:  # it came before the job did
@@ -148,7 +149,9 @@ class _Program:
         arguments.update(self._given[task.name])
         if task.context_name is not None:
             desk = self._desk
-            arguments[task.context_name] = Context(attempt, line, desk, desk.post, desk.artifacts, desk.resuming)
+            arguments[task.context_name] = Context(
+                attempt, line, desk, desk.post, desk.artifacts, desk.resuming, desk.others
+            )
         return arguments
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:

@@ -29,6 +29,7 @@ from ropeway.runtime.attempt import Attempt
 from ropeway.runtime.coding import encode, encode_output
 from ropeway.runtime.feed import LOG_LIMIT, Feed
 from ropeway.runtime.mailbox import Mailbox, PostOffice
+from ropeway.runtime.process.kin import Kin
 from ropeway.runtime.process.wire import Answer, Ask, Earlier, Log, Out, Progress, Used, Wire
 from ropeway.runtime.resuming import Resuming
 
@@ -63,8 +64,8 @@ class Line(Feed):
 
     @property
     def is_here(self) -> bool:
-        """Nothing of the task runs in a loop here."""
-        return False
+        """Nothing of the task runs in a loop here, but what a plain form of the context's methods has run there."""
+        return self._desk.is_in_loop
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -128,17 +129,25 @@ class Desk:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Waiter] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: threading.Thread | None = None
         self.clock: Clock = SystemClock()
         self.post = _Post(self)
         self.artifacts = _Artifacts(self)
         self.resuming = _Resuming(self)
+        self.others = Kin(self.ask)
+
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether this is the thread of its loop."""
+        return self._loop_thread is not None and threading.get_ident() == self._loop_thread.ident
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """A loop in a thread, for what the worker's own code would await there. Made at its first use."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="ropeway-desk", daemon=True).start()
+            self._loop_thread = threading.Thread(target=self._loop.run_forever, name="ropeway-desk", daemon=True)
+            self._loop_thread.start()
         return self._loop
 
     async def step(self, call: Callable[[], T]) -> T:
@@ -228,6 +237,9 @@ class _Mailbox(Mailbox):
 
     def take_blocking(self, timeout_s: float | None = None) -> Any:
         return msgspec.json.decode(self._desk.ask("input", {"timeout_s": timeout_s}))
+
+    async def take_now(self) -> tuple[Any, ...]:
+        return tuple(msgspec.json.decode(self._desk.ask("input now")))
 
 
 class _Artifacts(Artifacts):

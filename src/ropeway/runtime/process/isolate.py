@@ -135,7 +135,8 @@ class Isolate(asyncio.Protocol):
         self.life, self.call = Life.busy, call
         call.child, call.n = self, self.jobs
         made = call.attempt.earlier
-        self._send(Job(self.jobs, call.fenceless, call.files, None if made is None else Earlier.of(made)))
+        earlier = None if made is None else Earlier.of(made)
+        self._send(Job(self.jobs, call.fenceless, call.files, earlier, call.attempt.awaited))
 
     def stop(self, n: int, reason: str) -> None:
         """Tell it that its job `n` is to stop."""

@@ -21,6 +21,7 @@ from ropeway.runtime.process.pool import GivenBack
 from ropeway.runtime.process.pools import ProcessPools, cores
 from ropeway.runtime.registry import App
 from ropeway.runtime.run import Run, Work
+from ropeway.runtime.snoozing import Snoozed
 
 __all__ = ["Isolated", "IsolatedRun"]
 
@@ -67,7 +68,7 @@ class Isolated:
         self._loop = inbox.loop
         tasks = [task for name, task in app.tasks.items() if task.in_process and name not in standing.lacking]
         self._works = {task.name: Work(task, ()) for task in tasks}
-        counter = Counter(post, filing.artifacts, desk.earlier)
+        counter = Counter(post, filing.artifacts, desk.earlier, desk.others)
         self.pools = ProcessPools(app, tasks, inbox, counter, children or cores(), standing.devices, freed)
         desk.starters.update(dict.fromkeys(self._works, self))
 
@@ -93,7 +94,7 @@ class Isolated:
         try:
             await self._desk.bring(run)
             files = None if run.brought is None else await _copies(run.brought)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, Snoozed) as error:
             self._back(run, error)
         else:
             self._submit(run, files)

@@ -15,6 +15,7 @@ import threading
 
 import msgspec
 
+from ropeway.domain.flow import Awaited
 from ropeway.domain.lease import Assignment
 from ropeway.domain.output import Made
 from ropeway.runtime.verdict import Verdict
@@ -73,12 +74,16 @@ class Earlier(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True, tag="job"):
-    """Run this. `files` are local copies of the files that its input names: id -> path, and the record as JSON."""
+    """Run this. `files` are local copies of the files that its input names: id -> path, and the record as JSON.
+
+    `awaited` are the jobs that it waited for.
+    """
 
     n: int
     assignment: Assignment
     files: dict[str, tuple[str, str]] | None = None
     earlier: Earlier | None = None
+    awaited: tuple[Awaited, ...] = ()
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):

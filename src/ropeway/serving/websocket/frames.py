@@ -108,7 +108,7 @@ class Cancel(_Asked, frozen=True, tag="cancel", kw_only=True):
 
 
 class Input(_Asked, frozen=True, tag="input", kw_only=True):
-    """Send data to a running job. `key` makes it safe to repeat."""
+    """Send data to a job that has begun. `key` makes it safe to repeat."""
 
     job_id: str
     data: msgspec.Raw

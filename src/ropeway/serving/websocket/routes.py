@@ -21,7 +21,7 @@ __all__ = ["SOCKET_ROUTES", "InputRequest", "SocketRoutes"]
 
 
 class InputRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a running task is sent: any JSON, up to 256 KiB."""
+    """What a task is sent: any JSON, up to 256 KiB."""
 
     data: msgspec.Raw
 
@@ -40,8 +40,8 @@ SOCKET_ROUTES = (
         "/v1/jobs/{id}/input",
         "give_input",
         "jobs",
-        "Send data to a running task: an approval, the next words of a talk. It is stored, and the task reads it when "
-        "it asks for it; an attempt after this one reads it again.",
+        "Send data to a task that has begun: an approval, the next words of a talk. It is stored, and the task reads "
+        "it when it asks for it; an attempt after this one reads it again.",
         (Answer(202, "It is kept for the task.", ((JSON, JobBody),), ("ETag",)),),
         (_ID, _KEY),
         ((JSON, InputRequest),),

@@ -37,6 +37,7 @@ from ropeway.testing.conformance import (
     snoozes,
     submitting,
     tenants,
+    waking,
 )
 from ropeway.testing.conformance.registry import CHECKS, Check, checks_for, run
 
@@ -75,4 +76,5 @@ __all__ = [
     "snoozes",
     "submitting",
     "tenants",
+    "waking",
 ]

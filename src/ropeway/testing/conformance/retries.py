@@ -29,6 +29,16 @@ async def a_retry_is_a_new_job(bench: Bench) -> None:
 
 
 @promise
+async def a_retried_child_is_by_itself(bench: Bench) -> None:
+    """Its parent may be over, and would take it along: the new job has none, and waits for what the old one did."""
+    options = JobOptions(parent="job_p", after=("job_a",), after_failure="run")
+    await bench.finish("old", "failed", options=options)
+    (answer,) = await bench.engine.retry(TENANT, [("old", "new")])
+    assert as_(Receipt, answer).job.options == JobOptions(after=("job_a",), after_failure="run")
+    assert (await bench.job("old")).options == options
+
+
+@promise
 async def any_ended_job_can_be_retried(bench: Bench) -> None:
     """Succeeded, failed and cancelled jobs alike, more than once."""
     for kind in ("succeeded", "failed", "cancelled"):

@@ -15,6 +15,7 @@ from ropeway.domain.errors import EngineUnavailable, RopewayError
 from ropeway.domain.event import START
 from ropeway.domain.job import Job
 from ropeway.domain.lease import Commit, LeaseRequest, Outcome
+from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import DEFAULT_MAX_DEPTH, QueueChange
 from ropeway.domain.webhook import delivery_id
 from ropeway.domain.worker import WorkerCard
@@ -22,14 +23,26 @@ from ropeway.engines.base import Engine
 from ropeway.testing.faults import Moment
 from ropeway.testing.harness import DurableHarness, FailpointHarness, Harness
 from ropeway.testing.history.record import TENANTS, Call, History, Look, Op, Step
-from ropeway.testing.history.rules import BURST_RULES, CORE, CORE_WEIGHTS, OTHER_WEIGHTS, RULES, limits, workers
+from ropeway.testing.history.rules import (
+    BURST_RULES,
+    CORE,
+    CORE_WEIGHTS,
+    MORTAL,
+    OTHER_WEIGHTS,
+    RULES,
+    WAKING_BURST_RULES,
+    WAKING_RULES,
+    WAKING_WEIGHTS,
+    limits,
+    workers,
+)
 from ropeway.testing.history.world import QUEUES, World
 from ropeway.testing.random import seeded_random
 
 __all__ = ["DEFAULT_STEPS", "Driver", "drive"]
 
 DEFAULT_STEPS = 40
-_LOSABLE = frozenset({"submit", "cancel", "retry", "purge", "lease", "renew", "append", "commit"})
+_LOSABLE = frozenset({"submit", "cancel", "wake", "retry", "purge", "lease", "renew", "append", "commit"})
 _ENOUGH = 1000
 _HEALER = "healer"
 _ROUNDS = 12  # of healing: more than any job's attempts and crashes together
@@ -59,6 +72,8 @@ class Driver:
         self._harness = harness
         self._length = length
         self._rng: random.Random = self.world.rng
+        self._own = WAKING_RULES if self.world.wakeful else {}
+        self._rules = {**RULES, **self._own}
         self._weights = self._swarm()
         self._loss = self._rng.choice((0.0, 0.0, 0.1, 0.3))
         self._beside = random.Random(f"{seed}/limits")  # noqa: S311 (likewise)
@@ -87,10 +102,19 @@ class Driver:
             await self._pass(60_000)
             await self._step([Call("promote", (_ENOUGH,))])
             await self._step([Call("rescue", (_ENOUGH,))])
+            await self._wake_all()
             await self._step([Call("announce", (WorkerCard(_HEALER, _HEALER, QUEUES),))])
             served = True
             while served:  # who waits for a place under a limit has one when another ends
                 served = await self._serve()
+
+    async def _wake_all(self) -> None:
+        """What sleeps for longer than healing takes has nobody else to end its wait."""
+        for tenant in TENANTS if self.world.wakeful else ():
+            jobs = self.world.look.jobs.values()
+            asleep = [job.id for job in jobs if job.tenant == tenant and job.state is State.scheduled]
+            if asleep:
+                await self._step([Call("wake", (tenant, asleep))])
 
     async def _serve(self) -> bool:
         """Run what may start, by the good worker; whether there was anything."""
@@ -114,7 +138,10 @@ class Driver:
             moves.append("crash")
         if isinstance(self._harness, FailpointHarness):
             moves.append("die")
-        return {move: self._rng.choice(CORE_WEIGHTS if move in CORE else OTHER_WEIGHTS) for move in moves}
+        weights = {move: self._rng.choice(CORE_WEIGHTS if move in CORE else OTHER_WEIGHTS) for move in moves}
+        if self.world.wakeful:
+            weights.update({move: self._rng.choice(choices) for move, choices in WAKING_WEIGHTS.items()})
+        return weights
 
     async def _move(self, name: str) -> None:
         if name == "time":
@@ -127,7 +154,7 @@ class Driver:
             await self._crash()
         elif name == "die":
             await self._die()
-        elif (call := RULES[name](self.world)) is not None:
+        elif (call := self._rules[name](self.world)) is not None:
             await self._step([call], self._lost(call))
 
     def _lost(self, call: Call) -> Moment | None:
@@ -139,10 +166,10 @@ class Driver:
     async def _burst(self) -> None:
         """Two to four calls at the same time, of different kinds or all of one."""
         count = self._rng.choice((2, 3, 4))
-        names = self._rng.choices(BURST_RULES, k=count)
+        names = self._rng.choices(WAKING_BURST_RULES if self.world.wakeful else BURST_RULES, k=count)
         if self._rng.random() < 0.3:
             names = names[:1] * count
-        calls = [call for name in names if (call := RULES[name](self.world)) is not None]
+        calls = [call for name in names if (call := self._rules[name](self.world)) is not None]
         if calls:
             await self._step(calls)
 
@@ -168,7 +195,7 @@ class Driver:
     async def _die(self) -> None:
         """The engine's process dies inside a call, before or after it is made durable; nobody gets a reply."""
         assert isinstance(self._harness, FailpointHarness)
-        call = RULES[self._rng.choice(("submit", "lease", "append", "commit", "cancel"))](self.world)
+        call = self._rules[self._rng.choice((*MORTAL, *self._own))](self.world)
         if call is None:
             return
         point = self._rng.choice(self._harness.failpoints)

@@ -16,6 +16,9 @@ __all__ = ["TENANTS", "Call", "History", "Kind", "Look", "Op", "Step", "Violatio
 
 TENANTS = ("a", "b")
 
+_OF_A_TENANT = frozenset({"cancel", "wake", "retry", "purge", "get"})
+"""The methods whose first argument is a tenant, and whose second is the batch."""
+
 Kind = Literal["ok", "info", "raised"]
 """As in Jepsen: `info` may or may not have happened. `raised`: an error that no engine may raise."""
 
@@ -44,7 +47,7 @@ class Op(NamedTuple):
     @property
     def batch(self) -> list[tuple[Any, Any]]:
         """Each item of a batch with its answer; for methods whose last argument but a reason is the batch."""
-        items = self.call.args[1] if self.call.method in ("cancel", "retry", "purge", "get") else self.call.args[0]
+        items = self.call.args[1] if self.call.method in _OF_A_TENANT else self.call.args[0]
         answers = self.answer if self.is_ok else [None] * len(items)
         return list(zip(items, answers, strict=True))
 

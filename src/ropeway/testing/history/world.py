@@ -11,21 +11,24 @@ from ropeway.domain.lease import Appended, Assignment
 from ropeway.testing.clock import ManualClock
 from ropeway.testing.history.record import TENANTS, Call, Look, Op, Step
 
-__all__ = ["QUEUES", "REPEATABLE", "SESSIONS", "World"]
+__all__ = ["QUEUES", "REPEATABLE", "SESSIONS", "YEAR_MS", "World"]
 
 QUEUES = ("q", "r")
 SESSIONS = ("s0", "s1", "s2")
-REPEATABLE = frozenset({"submit", "retry", "append", "commit", "cancel"})
+YEAR_MS = 366 * 86_400_000  # longer than any history: what sleeps so long must be woken
+REPEATABLE = frozenset({"submit", "retry", "append", "commit", "cancel", "wake"})
 
 
 class World:
     """Small key spaces, so that things collide: two tenants, two queues, three sessions, few keys.
 
-    `limited`: limits are in play, as in three histories of eight.
+    `limited`: limits are in play, as in three histories of eight. `wakeful`: jobs sleep, some for a year, and are
+    woken, as in six histories of sixteen; no seed that was kept before there were wakings is one of those.
     """
 
     def __init__(self, seed: int) -> None:
         self.limited = 4 <= seed % 8 <= 6
+        self.wakeful = seed % 16 >= 10
         self.rng = random.Random(seed)  # noqa: S311 (a history is to be repeatable)
         self.clock = ManualClock()
         self.look = Look(self.clock.now_ms(), {})

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ropeway.testing.history.facts import Facts
-from ropeway.testing.history.invariants import jobs, leases, limits, order, queues, rows, sharing, streams, turns
+from ropeway.testing.history.invariants import (
+    jobs,
+    leases,
+    limits,
+    order,
+    queues,
+    rows,
+    sharing,
+    streams,
+    turns,
+    waking,
+)
 from ropeway.testing.history.record import Violation
 
 __all__ = ["INVARIANTS", "Invariant"]
@@ -49,6 +60,8 @@ INVARIANTS: dict[str, Invariant] = {
     "R1": turns.leases_go_by_rank,
     "R2": queues.positions_are_true,
     "S1": turns.sessions_are_lost_in_time,
+    "U1": waking.wakings_are_kept,
+    "U2": waking.wakings_do_no_more,
     "W1": order.calls_have_an_order,
 }
 """Every invariant; its docstring is the promise."""

@@ -155,7 +155,7 @@ def _told_a_stranger(op: Op, owners: dict[str, str]) -> bool:
     if op.call.method in ("read", "position"):
         tenant, job_id = op.call.args[:2]
         return owners.get(job_id, tenant) != tenant and op.answer is not None
-    if op.call.method in ("get", "cancel", "purge", "retry"):
+    if op.call.method in ("get", "cancel", "wake", "purge", "retry"):
         tenant = op.call.args[0]
         return any(
             owners.get(item if isinstance(item, str) else item[0], tenant) != tenant

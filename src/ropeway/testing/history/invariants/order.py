@@ -19,7 +19,7 @@ class JobState(NamedTuple):
     """A job as the model knows it.
 
     `phase` is waiting, running or a terminal state; `holder` the token of its last lease; `last` the outcome that
-    this lease committed; `asked`: to cancel; `joined`: how many share it beside the first.
+    this lease committed; `asked`: to cancel; `joined`: how many share it beside the first; `woken`: while it ran.
     """
 
     phase: str = "waiting"
@@ -27,6 +27,7 @@ class JobState(NamedTuple):
     last: str | None = None
     asked: bool = False
     joined: int = 0
+    woken: bool = False
 
 
 def calls_have_an_order(facts: Facts) -> Iterator[Violation]:
@@ -43,11 +44,13 @@ def step(state: JobState, op: Timed) -> Iterable[JobState]:
 
 
 def _lease(state: JobState, op: Timed) -> Iterable[JobState]:
-    return [state._replace(phase="running", holder=op.detail, last=None)] if state.phase == "waiting" else []
+    if state.phase != "waiting":
+        return []
+    return [state._replace(phase="running", holder=op.detail, last=None, woken=False)]
 
 
 def _look(state: JobState, op: Timed) -> Iterable[JobState]:
-    return [state] if (state.phase, state.asked, state.joined) == op.answer else []
+    return [state] if (state.phase, state.asked, state.joined, _is_awake(state)) == op.answer else []
 
 
 def _append(state: JobState, op: Timed) -> Iterable[JobState]:
@@ -60,6 +63,8 @@ def _append(state: JobState, op: Timed) -> Iterable[JobState]:
 def _commit(state: JobState, op: Timed) -> Iterable[JobState]:
     token, kind = op.detail
     if (state.phase, state.holder) == ("running", token):
+        if kind == "snooze" and state.woken and op.answer is State.scheduled:
+            return []
         return [after for after in _ends(state, kind) if op.answer is None or _phase(op.answer) == after.phase]
     if (state.holder, state.last) == (token, kind):
         return [state] if op.answer is None or _phase(op.answer) == state.phase else []
@@ -91,6 +96,23 @@ def _cancel(state: JobState, op: Timed) -> Iterable[JobState]:
     elif state.phase == "running":
         after = state._replace(asked=True)
     return [after] if op.answer is None or _phase(op.answer.state) == after.phase else []
+
+
+def _wake(state: JobState, op: Timed) -> Iterable[JobState]:
+    """What waits goes on waiting, though for its turn alone now; what runs, and is not to stop, is noted as woken."""
+    after = state._replace(woken=True) if state.phase == "running" and not state.asked else state
+    if op.answer is None:
+        return [after]
+    agrees = op.answer.state is not State.scheduled and _phase(op.answer.state) == after.phase
+    return [after] if agrees and _was_woken(op.answer) == _is_awake(after) else []
+
+
+def _is_awake(state: JobState) -> bool:
+    return state.woken and state.phase == "running"
+
+
+def _was_woken(job: Job) -> bool:
+    return job.state is State.running and job.woken_epoch == job.epoch
 
 
 def _join(state: JobState, op: Timed) -> Iterable[JobState]:
@@ -128,6 +150,7 @@ _STEPS = {
     "maybe expired": _maybe_expired,
     "maybe leased": _maybe_leased,
     "maybe lost": _maybe_lost,
+    "wake": _wake,
 }
 
 
@@ -168,10 +191,10 @@ def _named(op: Op, moment: Moment) -> Iterator[tuple[str, Timed]]:
     elif method == "commit":
         for commit, answer in op.batch:
             yield commit.lease.job_id, Timed(start, end, "commit", (commit.lease.token, commit.outcome.kind), answer)
-    elif method == "cancel":
+    elif method in ("cancel", "wake"):
         for job_id, answer in op.batch:
-            if answer is None or isinstance(answer, Job):
-                yield job_id, Timed(start, end, "cancel", None, answer)
+            if isinstance(answer, Job) or (answer is None and _may_ask(op, job_id, moment)):
+                yield job_id, Timed(start, end, method, None, answer)
 
 
 def _joined(op: Op, moment: Moment) -> Iterator[tuple[str, Timed]]:
@@ -196,8 +219,14 @@ def _unnamed(op: Op, moment: Moment) -> Iterator[Timed]:
         yield Timed(start, start + 0.5, "maybe leased", f"unknown-{moment.step.number}")
 
 
-def _looks(job: Job) -> tuple[str, bool, int]:
-    return _phase(job.state), job.cancel_requested_at_ms is not None, job.joined
+def _may_ask(op: Op, job_id: str, moment: Moment) -> bool:
+    """Whether a call of which no answer is known is by the job's own tenant."""
+    job = moment.step.look.jobs.get(job_id)
+    return job is not None and job.tenant == op.call.args[0]
+
+
+def _looks(job: Job) -> tuple[str, bool, int, bool]:
+    return _phase(job.state), job.cancel_requested_at_ms is not None, job.joined, _was_woken(job)
 
 
 def _phase(state: Any) -> str:

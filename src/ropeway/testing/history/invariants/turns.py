@@ -54,7 +54,8 @@ def times_are_kept(facts: Facts) -> Iterator[Violation]:
         for old, new in moment.changes:
             if old is None or new is None or moment.step.only is None:
                 continue
-            if old.state is State.scheduled and new.state is State.queued and (old.run_at_ms or 0) > now:
+            is_early = old.state is State.scheduled and new.state is State.queued and (old.run_at_ms or 0) > now
+            if is_early and moment.step.only.call.method != "wake":
                 yield Violation("P1", moment.step.number, f"{old.id} was queued before it was due")
             timed_out = new.state is State.failed and old.state in WAITING
             if timed_out and (old.queue_deadline_ms is None or old.queue_deadline_ms > now):

@@ -14,9 +14,9 @@ from ropeway.domain.retry import Retry
 from ropeway.domain.webhook import WEBHOOK_EVENTS, Webhook, WebhookEvent
 from ropeway.testing.history.record import TENANTS, Call
 from ropeway.testing.history.rules.limits import brought
-from ropeway.testing.history.world import QUEUES, World
+from ropeway.testing.history.world import QUEUES, YEAR_MS, World
 
-__all__ = ["cancel", "find", "get", "position", "purge", "read", "repeat", "retry", "submit"]
+__all__ = ["cancel", "find", "get", "position", "purge", "read", "repeat", "retry", "submit", "wake"]
 
 KEYS = ("x", "y")
 BODIES = ("1", "2")
@@ -41,6 +41,19 @@ def cancel(world: World) -> Call | None:
     job_id = world.rng.choice(ids)
     reason = world.rng.choice((None, f"reason {world.number()}"))
     return Call("cancel", (world.tenant_for(job_id), [job_id], reason))
+
+
+def wake(world: World) -> Call | None:
+    """One job or two: as a rule such as wait for a time or run, now and then whichever, and one twice."""
+    ids = world.job_ids()
+    if not ids:
+        return None
+    rng, jobs = world.rng, world.look.jobs.values()
+    sleepers = [job.id for job in jobs if job.state is State.scheduled]
+    runners = [job.id for job in jobs if job.state is State.running]
+    job_id = rng.choice(rng.choice((sleepers, runners, runners, ids)) or ids)
+    more = rng.choice(([], [], [], [job_id], [rng.choice(ids)]))
+    return Call("wake", (world.tenant_for(job_id), [job_id, *more]))
 
 
 def get(world: World) -> Call | None:
@@ -109,12 +122,18 @@ def _new_job(world: World) -> NewJob:
         "task",
         f'{{"body":{body}}}',
         rng.choice((Priority.normal, Priority.normal, Priority.low, Priority.high)),
-        rng.choice((0, 0, 0, 0, 500, 3000)),
-        brought(world, job_id, _declared(job_id, _hooked(job_id, _options(world)))),
+        _delay_ms(world),
+        brought(world, job_id, _declared(world, job_id, _hooked(job_id, _options(world)))),
         key,
         "" if key is None else body,
         cache=cache,
     )
+
+
+def _delay_ms(world: World) -> int:
+    """In a wakeful history some wait until somebody wakes them."""
+    delay_ms = world.rng.choice((0, 0, 0, 0, 500, 3000))
+    return YEAR_MS if world.wakeful and delay_ms == 3000 and world.rng.random() < 0.5 else delay_ms
 
 
 def _cache(job_id: str) -> CacheKey | None:
@@ -132,10 +151,11 @@ def _hooked(job_id: str, options: JobOptions) -> JobOptions:
     return msgspec.structs.replace(options, webhook=Webhook("https://hooks.example/", events))
 
 
-def _declared(job_id: str, options: JobOptions) -> JobOptions:
+def _declared(world: World, job_id: str, options: JobOptions) -> JobOptions:
     """Some may not snooze, or but once, and some go on from the output that they made before. Not drawn, either."""
     drawn = zlib.crc32(job_id.encode()) // 6
-    return msgspec.structs.replace(options, max_snoozes=(0, 1, 1000)[drawn % 3], resumable=drawn % 2 == 0)
+    most = ((0, 1, 1000), (2, 1000, 1000))[world.wakeful][drawn % 3]
+    return msgspec.structs.replace(options, max_snoozes=most, resumable=drawn % 2 == 0)
 
 
 def _options(world: World) -> JobOptions:

@@ -6,11 +6,12 @@ import msgspec
 
 from ropeway.domain.event import OUTPUT_DELTA
 from ropeway.domain.lease import Append, Commit, LeaseRequest, Outcome
+from ropeway.domain.lifecycle import State
 from ropeway.domain.worker import WorkerCard
 from ropeway.testing.history.record import Call
-from ropeway.testing.history.world import QUEUES, SESSIONS, World
+from ropeway.testing.history.world import QUEUES, SESSIONS, YEAR_MS, World
 
-__all__ = ["announce", "append", "close", "commit", "lease", "renew"]
+__all__ = ["announce", "append", "close", "commit", "lease", "renew", "sleep"]
 
 KINDS = ("succeeded", "succeeded", "failed", "retry", "retry", "release", "cancelled")
 TYPES = ("output.delta", "output.delta", "progress", "usage", "log")
@@ -51,6 +52,19 @@ def commit(world: World) -> Call | None:
         if held is not None:
             commits.append(Commit(held.lease, _outcome(world)))
     return Call("commit", (commits,)) if commits else None
+
+
+def sleep(world: World) -> Call | None:
+    """A snooze of some length, as a rule by one whose job is known to run, and rather by one that was woken."""
+    running = {job.token: job for job in world.look.jobs.values() if job.state is State.running}
+    holders = [held for held in world.grants if held.lease.token in running]
+    woken = [held for held in holders if running[held.lease.token].woken_epoch == held.lease.epoch]
+    luck = world.rng.random()
+    held = world.rng.choice((luck < 0.5 and woken) or holders) if holders and luck < 0.85 else world.lease()
+    if held is None:
+        return None
+    delay_ms = world.rng.choice((0, 700, 700, 5000, YEAR_MS))
+    return Call("commit", ([Commit(held.lease, Outcome("snooze", delay_ms=delay_ms))],))
 
 
 def renew(world: World) -> Call | None:
