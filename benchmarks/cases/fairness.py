@@ -66,8 +66,8 @@ FAIRNESS = Case(
     name="fairness",
     title="A small tenant beside one that floods",
     about="One tenant submits a job every 20 ms; its waits from submit to start on an idle system, and after another "
-    "tenant has submitted 100,000 jobs of 5 to 95 ms to the same queue, so that all 50 slots are busy and one comes free "
-    "about every ms. Client and worker in one process.",
+    "tenant has submitted 100,000 jobs of 5 to 95 ms to the same queue, so that all 50 slots are busy and one comes "
+    "free about every ms. Client and worker in one process.",
     target="flooded p99 <= 2x idle p99",
     columns=(
         Column("idle_p50", "idle p50 ms", 2),

@@ -51,7 +51,7 @@ def _lengths(count: int, mean_s: float) -> Iterator[float]:
 
     Jobs of one length that begin together end together, and then the slots come free by the dozen, and between none.
     """
-    lengths = random.Random(1)  # noqa: S311 - no secret
+    lengths = random.Random(1)
     return (mean_s * lengths.uniform(0.1, 1.9) for _ in range(count))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ropeway.blobs.handle import File
 from ropeway.client import Client, GatewayRefused, JobHandle, SyncClient, call
 from ropeway.client.keys import KeyLimits
+from ropeway.client.reference import NotKnownYet
 from ropeway.client.wire import EventBody as Event
 from ropeway.client.wire import JobBody as Job
 from ropeway.domain.budget import Budget
@@ -47,6 +48,7 @@ from ropeway.domain.errors import (
     Unauthenticated,
     WaitTimeout,
 )
+from ropeway.domain.flow import Awaited
 from ropeway.domain.lifecycle import State
 from ropeway.domain.limit import Limit
 from ropeway.domain.queue import QueueChange
@@ -78,6 +80,7 @@ __all__ = [
     "DONE",
     "NOTHING",
     "App",
+    "Awaited",
     "Batch",
     "Budget",
     "Cache",
@@ -112,6 +115,7 @@ __all__ = [
     "KeyNotFound",
     "Limit",
     "ModelCard",
+    "NotKnownYet",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "Priority",

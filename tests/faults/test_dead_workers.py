@@ -110,7 +110,7 @@ async def test_what_a_killed_worker_ran_goes_on_elsewhere(stage: Stage) -> None:
 
 
 async def test_flows_outlive_the_workers_that_run_and_wake_them(stage: Stage) -> None:
-    """Parents, children and what comes after, and two workers killed on the way: each child is one job, none is lost."""
+    """Parents, children and what comes after, and two workers killed on the way: each child is one job, done once."""
     first = stage.lone_worker("first", LEASE_S)
     words = ["abc", "abca", "xyz"]
     parents = [await stage.submit("assemble", word) for word in words]

@@ -101,7 +101,7 @@ async def test_a_child_that_fails_fails_its_parent() -> None:
         assert await on.output("each", numbers=[2, -2, 3]) == [4, "JobFailed", 9]
 
 
-async def test_many_children_are_one_step() -> None:
+async def test_many_children_are_few_steps() -> None:
     """`ctx.jobs.submit_many` submits hundreds in a call, with options if wanted."""
     app = app_of_squares()
 
@@ -116,7 +116,8 @@ async def test_many_children_are_one_step() -> None:
         await on.work(upkeep=True)
         parent = await on.run("many", count=700)
         assert parent.output == str(sum(n * n for n in range(700)))
-        assert len(await on.events(parent.id, "step.completed")) == 2
+        steps = [step["name"].split()[0] for step in await on.data(parent.id, "step.completed")]
+        assert steps == ["submit", "submit", "gather"]
         children = [body async for body in client.find(tag="tile")]
         assert len(children) == 700
         assert {(body.priority, body.parent) for body in children} == {("high", parent.id)}
@@ -139,6 +140,67 @@ async def test_children_that_are_alike_are_counted() -> None:
         await on.work(upkeep=True)
         assert await on.output("twins") == 4 * 1_103
         assert await on.output("counted") == {"2": 1_103}
+
+
+async def test_what_was_gathered_is_kept() -> None:
+    """An attempt after the gather needs the children no more: they may be past their retention, and deleted."""
+    app = app_of_squares()
+
+    @app.task
+    async def patient(*, ctx: Context = given) -> list[int]:
+        square = app.tasks["square"]
+        children = [await ctx.submit(square, n) for n in (2, 3)]
+        once, again = await ctx.gather(*children), await ctx.gather(*children)
+        assert (once, await ctx.gather()) == (again, [])
+        return [*once, await ctx.wait_input()]
+
+    async with stage(app) as on, Client(on.engine) as client:
+        await on.work(upkeep=True)
+        parent = await on.submit("patient")
+        waits = "waits for an input"
+        await on.when(parent, lambda job: job.state is State.scheduled and waits in (job.progress or ""), waits)
+        for child in await children_of(on, parent):
+            await client.delete(child)
+        await client.send(parent, 5)
+        assert (await on.ended(parent)).output == "[4,9,5]"
+
+
+async def test_a_child_that_is_gone_is_lost() -> None:
+    """One that ended and was deleted before it was gathered has nothing to give."""
+    app = app_of_squares()
+
+    @app.task
+    async def late(*, ctx: Context = given) -> list[int]:
+        child = await ctx.submit(app.tasks["square"], 2)
+        await ctx.wait_input()
+        return await ctx.gather(child)
+
+    async with stage(app) as on, Client(on.engine) as client:
+        await on.work(upkeep=True)
+        parent = await on.submit("late")
+        await on.when(parent, lambda job: job.state is State.scheduled, "it waits")
+        (child,) = await children_of(on, parent)
+        await on.ended(child)
+        await client.delete(child)
+        await client.send(parent, "go on")
+        error = await on.failure(parent)
+        assert (error.code, "job_gone" in error.message) == ("child_failed", True)
+
+
+async def test_blocking_code_submits_many_with_options() -> None:
+    """By `ctx.jobs_blocking`, whose handles block too."""
+    app = app_of_squares()
+
+    @app.task
+    def many(*, ctx: Context = given) -> list[int]:
+        square = app.tasks["square"]
+        children = list(ctx.jobs_blocking.with_options(tags=["tile"]).submit_many(call(square, n) for n in range(5)))
+        return [children[4].result(30), *ctx.gather_blocking(*children[:4])]
+
+    async with stage(app) as on, Client(on.engine) as client:
+        await on.work(upkeep=True)
+        assert await on.output("many") == [16, 0, 1, 4, 9]
+        assert len([body async for body in client.find(tag="tile")]) == 5
 
 
 async def test_an_attempt_that_is_repeated_finds_its_children() -> None:

@@ -10,9 +10,10 @@ import pytest
 from runtime_support import stage
 
 from ropeway.client import Client
-from ropeway.domain.errors import JobEnded, JobNotRunning
+from ropeway.domain.errors import JobEnded, JobNotRunning, RetryAfter
 from ropeway.domain.job import DEFAULT_TENANT, Job
 from ropeway.domain.lifecycle import State
+from ropeway.domain.retry import Retry
 from ropeway.engines.inputs import Inputs
 from ropeway.runtime import App, Context, given
 
@@ -144,6 +145,27 @@ async def test_inputs_are_for_jobs_that_have_begun() -> None:
         await on.cancel(job_id)
         with pytest.raises(JobEnded):
             await client.send(job_id, "too late")
+
+
+async def test_an_input_does_not_hasten_a_retry() -> None:
+    """A job that waits after a failure waits for its time, and finds the input then."""
+    app = App()
+
+    @app.task(retry=Retry(max_attempts=2))
+    async def shaky(*, ctx: Context = given) -> Any:
+        if ctx.attempt == 1:
+            raise RetryAfter(100.0, "not yet")
+        return await ctx.input()
+
+    async with stage(app) as on, Client(on.engine) as client:
+        await on.work(upkeep=True)
+        job_id = await on.submit("shaky")
+        waiting = await on.when(job_id, waits, "it waits")
+        await client.send(job_id, "patience")
+        assert await on.job(job_id) == waiting
+        on.clock.advance(ms=200_000)
+        await on.engine.tell("upkeep")
+        assert (await on.ended(job_id)).output == '"patience"'
 
 
 async def test_a_waiting_job_can_be_cancelled() -> None:

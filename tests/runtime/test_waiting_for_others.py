@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from runtime_support import Stage, eventually, stage
 
-from ropeway.client import Client
+from ropeway.blobs.folder import FolderStore
+from ropeway.client import Client, JobHandle, call
+from ropeway.client.reference import Output
 from ropeway.domain.errors import InvalidRequest, JobFailed
 from ropeway.domain.job import DEFAULT_TENANT
 from ropeway.domain.lifecycle import State
@@ -158,6 +161,43 @@ async def test_what_is_woken_too_early_waits_again() -> None:
         assert (job.attempt, msgspec.json.decode(job.progress or "")) == (0, {"message": f"waits for {slow_one.id}"})
         open_gate.set()
         assert await last.result() == "SLOW"
+
+
+async def test_a_large_output_is_handed_on_as_it_is(tmp_path: Path) -> None:
+    """What was too large for its job's row lies in a file: as an argument, in one, and in `ctx.after` it is whole."""
+    app = app_of_some()
+
+    @app.task
+    async def large(n: int) -> list[str]:
+        return ["x" * 1000] * n
+
+    @app.task
+    async def sizes(of: list[list[str]], *, ctx: Context = given) -> list[int]:
+        return [*map(len, of), len(ctx.after[0].output)]
+
+    async with stage(app, blobs=FolderStore(tmp_path / "files")) as on:
+        await on.work(upkeep=True)
+        async with Client(on.engine, blobs=FolderStore(tmp_path / "files")) as client:
+            one = await client.submit(large, 400)
+            assert await (await client.submit(sizes, [one.output, ["y"]])).result() == [400, 1, 400]
+            assert len(await (await client.submit("join", texts=one.output)).result()) == 400 * 1001 - 1
+
+
+async def test_many_that_wait_are_submitted_at_once() -> None:
+    """As one batch, in which one that cannot wait is refused and the others are not."""
+    async with stage(app_of_some()) as on, Client(on.engine) as client:
+        tasks = on.app.tasks
+        page = await client.submit(tasks["fetch"], "a.org")
+        texts = [page.output] * 5
+        waiting = client.with_options(after_failure="run")
+        loud = [job async for job in waiting.submit_many(call(tasks["shout"], text) for text in texts)]
+        assert [(await on.job(job.id)).state for job in loud] == [State.scheduled] * 5
+        answers = await client.submit_batch([call(tasks["shout"], "now"), call(tasks["shout"], Output("job_x"))], 0.0)
+        assert isinstance(answers[0], JobHandle)
+        assert isinstance(answers[1], InvalidRequest)
+        await on.work(upkeep=True)
+        assert {await job.result() for job in loud} == {"PAGE OF A.ORG"}
+        assert await answers[0].result() == "NOW"
 
 
 async def test_another_leader_goes_on() -> None:

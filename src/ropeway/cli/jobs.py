@@ -48,8 +48,8 @@ TAIL_HELP = help_text(
 SEND_HELP = help_text(
     "Send data to a job that has begun, which reads it by ctx.input(): an approval, the next words of a talk.",
     examples=(
-        """ropeway jobs send job_018f… --data '"yes"'""",
-        "ropeway jobs send job_018f… -d @turn.json --key turn-2",
+        """ropeway jobs send job_018f… -i '"yes"'""",
+        "ropeway jobs send job_018f… -i @turn.json --key turn-2",
     ),
 )
 LIST_HELP = help_text(

@@ -38,11 +38,11 @@ from ropeway.domain.errors import InputInvalid, JobError, JobLive, JobNotFound, 
 from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
 from ropeway.domain.file import FilesNotKept
 from ropeway.domain.ids import SEED_BYTES, RandomBytes, job_id
-from ropeway.domain.job import Job, JobQuery, NewJob
+from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
 from ropeway.domain.output import shown_data
 from ropeway.domain.usage import day_of
 from ropeway.domain.worker import TaskCard
-from ropeway.engines.base import Engine
+from ropeway.engines.base import Engine, Refusal
 from ropeway.engines.hints import tell_unhinted
 from ropeway.engines.inputs import Inputs
 
@@ -106,13 +106,15 @@ class LocalTransport:
         made = [await self._new_job(order, order.id or new_id) for order, new_id in zip(orders, ids, strict=True)]
         jobs = [job for job in made if isinstance(job, NewJob)]
         # a repeat of a known id is a replay, so a submit of unknown outcome may be sent again
-        receipts = iter(await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else ())
-        await self._holding.submitted(jobs)
+        receipts = iter(await self._holding.submit(jobs, self._clock.now_ms(), self._store))
         answers = (next(receipts) if isinstance(job, NewJob) else job for job in made)
         return [
             answer if isinstance(answer, RopewayError) else Accepted(answer.job.id, answer.replayed, answer.cached)
             for answer in answers
         ]
+
+    async def _store(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        return await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else []
 
     async def _new_job(self, order: Order, new_id: str) -> NewJob | RopewayError:
         request, key = order.request, order.idempotency_key
@@ -129,7 +131,6 @@ class LocalTransport:
             if order.parent is not None:
                 job = msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, parent=order.parent))
             job = await keyed(job, card, request, self._kept)
-            job = await self._holding.held(job, self._clock.now_ms())
             if may_have_files(job.input):
                 await hold_input(self._kept, self._tenant, job.id, job.input)
             return job

@@ -7,13 +7,21 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ropeway.domain.errors import EngineUnavailable, InvalidRequest
 
-__all__ = ["LoopThread"]
+__all__ = ["Bridge", "LoopThread"]
 
 T = TypeVar("T")
+
+
+class Bridge(Protocol):
+    """A way from blocking code to a loop on another thread."""
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result, from there."""
+        ...
 
 
 class LoopThread:

@@ -27,6 +27,7 @@ from ropeway.domain.errors import (
     TooManyInputs,
 )
 from ropeway.domain.job import Job
+from ropeway.domain.lifecycle import State
 from ropeway.domain.record import Put, Record, RecordConflict, RecordKey
 from ropeway.engines.records import Records
 
@@ -94,8 +95,10 @@ class Inputs:
             raise JobNotFound(f"no job {job_id}")
         _check_begun(job)
         n = await self._write(tenant, job, _last(head), _encode(_Body(msgspec.Raw(data.encode()), key)).decode())
-        # after the write: whoever looked before it, and goes to sleep over it, is woken by this
-        await asyncio.gather(self._engine.tell(topic_of(job_id)), self._engine.wake(tenant, [job_id]))
+        await self._engine.tell(topic_of(job_id))
+        if not _tries_again(job) or not _tries_again(*await self._engine.get(tenant, [job_id])):
+            # after the write: whoever looked before it, and goes to sleep over it, is woken by this
+            await self._engine.wake(tenant, [job_id])
         return n
 
     async def read(self, tenant: str, job_id: str, after: int) -> list[Given]:
@@ -159,6 +162,11 @@ def _check_begun(job: Job) -> None:
         raise JobEnded(f"{job.id} is {job.state}: nobody reads what it is sent")
     if not job.runs:
         raise JobNotRunning(f"{job.id} is {job.state}, and has not begun: send it again when the job runs")
+
+
+def _tries_again(job: Job | None) -> bool:
+    """Whether it waits after a failure, and for no input."""
+    return job is not None and job.state is State.scheduled and job.last_outcome != "snooze"
 
 
 def _ttl_ms(job: Job) -> int:

@@ -11,7 +11,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import typing
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -59,6 +59,23 @@ class Steps:
                 await self._keep(name, result, self._now_s() - began_s)
             claim.done()
         return _decoded(name, fn, result)
+
+    async def remember(self, name: str, find: Callable[[], Awaitable[list[msgspec.Raw]]]) -> list[msgspec.Raw]:
+        """What is found, as JSON texts: kept as a step's result is; if it is too large for that, found anew next time.
+
+        In the loop. Raises what `find` does.
+        """
+        with _Claim(self._names, name) as claim:
+            known = await self._known(name)
+            if known is None:
+                found = await find()
+                text = msgspec.json.encode(found).decode()
+                if len(text) <= RESULT_LIMIT_CHARS:
+                    await self._keep(name, text, 0.0)
+            else:
+                found = msgspec.json.decode(known, type=list[msgspec.Raw])
+            claim.done()
+        return found
 
     def run_blocking(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """In the thread of a blocking task."""

@@ -131,7 +131,6 @@ class Submit:
         )
         check_webhook(job, self._parts.options.webhook_allow)
         job = await keyed(admitted(caller, job), entry.card, request, self._parts.files)
-        job = await self._holding.held(job, self._parts.clock.now_ms())
         if may_have_files(job.input):
             await hold_input(self._parts.files, caller.tenant, job.id, job.input)
         return job
@@ -211,12 +210,11 @@ class Submit:
         except RopewayError as refusal:
             return refusal
 
-    async def _submit_all(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
-        if not jobs:
-            return []
-        answers = await self._parts.engine.submit(jobs)
-        await self._holding.submitted(jobs)
-        return answers
+    async def _submit_all(self, jobs: Sequence[NewJob]) -> list[Receipt | RopewayError]:
+        return await self._holding.submit(jobs, self._parts.clock.now_ms(), self._store)
+
+    async def _store(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
+        return await self._parts.engine.submit(jobs) if jobs else []
 
     def _line(self, answer: Receipt | RopewayError, base: str) -> SubmitLine:
         if isinstance(answer, RopewayError):
@@ -227,7 +225,7 @@ class Submit:
         return SubmitLine(status, shown, replayed=answer.replayed)
 
 
-def _unrefused(answer: Receipt | Refusal) -> Receipt:
+def _unrefused(answer: Receipt | RopewayError) -> Receipt:
     if isinstance(answer, RopewayError):
         raise answer
     return answer

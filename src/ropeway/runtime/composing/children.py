@@ -68,7 +68,7 @@ class Children(LocalTransport):
         ids = [name.id for name in named]
         call = f"submit {hashlib.blake2b(' '.join(ids).encode(), digest_size=8).hexdigest()}"
         try:
-            kept: list[str] = await self._steps.run(call, self._store, (orders, ids), {})
+            kept: list[str] = await self._steps.run(call, self._store_all, (orders, ids), {})
         except _Refused as refused:
             for name, answer in zip(named, refused.answers, strict=True):
                 if not isinstance(answer, Accepted):
@@ -77,7 +77,7 @@ class Children(LocalTransport):
             return refused.answers
         return [Accepted(child) for child in kept]
 
-    async def _store(self, orders: Sequence[Order], ids: Sequence[str]) -> list[str]:
+    async def _store_all(self, orders: Sequence[Order], ids: Sequence[str]) -> list[str]:
         """The children's ids, when all are stored: whoever joined another's job is that job's parent too."""
         await self._adopt(ids)
         answers = await super().submit(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Coroutine
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+import hashlib
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+
+import msgspec
 
 from ropeway.client.handle import JobHandle
 from ropeway.client.submitter import Submitter, TaskLike
+from ropeway.client.sync_submitter import SyncJobHandle, SyncSubmitter
 from ropeway.client.transport import Ending
 from ropeway.domain.errors import ChildFailed, JobCancelled, JobFailed
 from ropeway.domain.flow import HOLD_MS, Awaited
@@ -27,6 +32,15 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class _Handle(Protocol):
+    """A job in hand, blocking or not."""
+
+    @property
+    def id(self) -> str: ...
+
+    def value_of(self, ending: Ending) -> Any: ...
+
+
 class ComposingContext:
     """The part of a `Context` that is about other jobs, and about waiting.
 
@@ -34,7 +48,7 @@ class ComposingContext:
     the start, finds its steps, its children and its inputs as it left them, and comes past the wait.
     """
 
-    __slots__ = ("_attempt", "_feed", "_others", "_post", "_steps", "_waited")
+    __slots__ = ("_attempt", "_feed", "_gathered", "_others", "_post", "_steps", "_waited")
 
     def __init__(self, attempt: Attempt, feed: Feed, others: Others, post: PostOffice) -> None:
         self._attempt = attempt
@@ -43,6 +57,7 @@ class ComposingContext:
         self._post = post
         self._steps: Steps | None = None
         self._waited = 0
+        self._gathered: Counter[str] = Counter()
 
     @property
     def after(self) -> tuple[Awaited, ...]:
@@ -53,9 +68,14 @@ class ComposingContext:
     def jobs(self) -> Submitter:
         """What submits children with options: `ctx.jobs.with_options(priority="high").submit(tile, path)`.
 
-        As a client's; `submit_many` submits many at once. See `submit`.
+        As a client's; `submit_many` submits many at once. See `submit`. Blocking code has `jobs_blocking`.
         """
         return Submitter(self._others.children(self._attempt, self._feed))
+
+    @property
+    def jobs_blocking(self) -> SyncSubmitter:
+        """As `jobs`, for blocking code; its handles block too."""
+        return SyncSubmitter(self, self.jobs)
 
     @overload
     async def submit(self, task: TaskLike[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
@@ -74,12 +94,13 @@ class ComposingContext:
         return await self.jobs.submit(task, *args, **kwargs)
 
     @overload
-    def submit_blocking(self, task: TaskLike[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    def submit_blocking(self, task: TaskLike[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncJobHandle[R]: ...
     @overload
-    def submit_blocking(self, task: str, /, **fields: Any) -> JobHandle[Any]: ...
-    def submit_blocking(self, task: Any, /, *args: Any, **kwargs: Any) -> JobHandle[Any]:
+    def submit_blocking(self, task: str, /, **fields: Any) -> SyncJobHandle[Any]: ...
+    def submit_blocking(self, task: Any, /, *args: Any, **kwargs: Any) -> SyncJobHandle[Any]:
         """As `submit`, for blocking code."""
-        return self._blocking(self.submit(task, *args, **kwargs))
+        handle: SyncJobHandle[Any] = self.jobs_blocking.submit(task, *args, **kwargs)
+        return handle
 
     @overload
     async def gather(self, *jobs: JobHandle[R], return_exceptions: Literal[False] = False) -> list[R]: ...
@@ -92,21 +113,41 @@ class ComposingContext:
         `return_exceptions`, waits for all of them, and JobFailed or JobCancelled stand in their places. They may be any
         jobs of the tenant. A few whose results come at once are as well awaited where they are: `await job.result()`.
         """
-        ids = [job.id for job in jobs]
-        ended = await self._others.ended(self._attempt, self._feed, ids, not return_exceptions)
-        endings = {ending.id: ending for ending in ended}
-        lost = next((ending for ending in ended if ending.state is not State.succeeded), None)
-        if lost is not None and not return_exceptions:
-            raise ChildFailed(lost.id, lost.error)
-        return [_outcome(job, endings[job.id]) for job in jobs]
+        return await self._gather(jobs, return_exceptions)
 
     @overload
-    def gather_blocking(self, *jobs: JobHandle[R], return_exceptions: Literal[False] = False) -> list[R]: ...
+    def gather_blocking(self, *jobs: SyncJobHandle[R], return_exceptions: Literal[False] = False) -> list[R]: ...
     @overload
-    def gather_blocking(self, *jobs: JobHandle[R], return_exceptions: bool) -> list[R | JobFailed | JobCancelled]: ...
-    def gather_blocking(self, *jobs: JobHandle[Any], return_exceptions: bool = False) -> list[Any]:
+    def gather_blocking(
+        self, *jobs: SyncJobHandle[R], return_exceptions: bool
+    ) -> list[R | JobFailed | JobCancelled]: ...
+    def gather_blocking(self, *jobs: SyncJobHandle[Any], return_exceptions: bool = False) -> list[Any]:
         """As `gather`, for blocking code."""
-        return self._blocking(self.gather(*jobs, return_exceptions=return_exceptions))
+        return self.run(self._gather(jobs, return_exceptions))
+
+    async def _gather(self, jobs: Sequence[_Handle], return_exceptions: bool) -> list[Any]:
+        """What succeeded as a whole is kept as a step: a later attempt needs its jobs no more."""
+        if not jobs:
+            return []
+        if return_exceptions:
+            ended = await self._others.ended(self._attempt, self._feed, [job.id for job in jobs], False)
+            return [_outcome(job, ending) for job, ending in zip(jobs, ended, strict=True)]
+        outputs = await self._own_steps().remember(self._name_of(jobs), lambda: self._outputs(jobs))
+        endings = (Ending(job.id, State.succeeded, output) for job, output in zip(jobs, outputs, strict=True))
+        return [job.value_of(ending) for job, ending in zip(jobs, endings, strict=True)]
+
+    async def _outputs(self, jobs: Sequence[_Handle]) -> list[msgspec.Raw]:
+        ended = await self._others.ended(self._attempt, self._feed, [job.id for job in jobs], True)
+        lost = next((ending for ending in ended if ending.state is not State.succeeded), None)
+        if lost is not None:
+            raise ChildFailed(lost.id, lost.error)
+        return [ending.output for ending in ended]
+
+    def _name_of(self, jobs: Sequence[_Handle]) -> str:
+        """The same for these jobs in every attempt, and another when they are gathered once more."""
+        digest = hashlib.blake2b(" ".join(job.id for job in jobs).encode(), digest_size=8).hexdigest()
+        self._gathered[digest] += 1
+        return f"gather {digest}" if self._gathered[digest] == 1 else f"gather {digest} {self._gathered[digest]}"
 
     async def wait_input(self, timeout_s: float | None = None) -> Any:
         """The next input, as `input`; but while none is there this ends the attempt, and holds no place.
@@ -130,7 +171,7 @@ class ComposingContext:
 
     def wait_input_blocking(self, timeout_s: float | None = None) -> Any:
         """As `wait_input`, for blocking code."""
-        return self._blocking(self.wait_input(timeout_s))
+        return self.run(self.wait_input(timeout_s))
 
     async def _left_ms(self, timeout_s: float) -> int:
         """How long this wait may still last: its end is kept as a step."""
@@ -144,17 +185,18 @@ class ComposingContext:
     def _own_steps(self) -> Steps:
         raise NotImplementedError
 
-    def _blocking(self, doing: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine gives, from the worker's loop: for blocking code, which waits for it."""
         if self._feed.is_here:
-            doing.close()
+            work.close()
             raise RuntimeError("this is for blocking code: an async task awaits the plain form of it")
         try:
-            return asyncio.run_coroutine_threadsafe(doing, self._feed.loop).result()
+            return asyncio.run_coroutine_threadsafe(work, self._feed.loop).result()
         except concurrent.futures.CancelledError:
             raise asyncio.CancelledError(self._attempt.reason) from None
 
 
-def _outcome(job: JobHandle[Any], ending: Ending) -> Any:
+def _outcome(job: _Handle, ending: Ending) -> Any:
     try:
         return job.value_of(ending)
     except (JobFailed, JobCancelled) as error:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ropeway.blobs import Files
+from ropeway.client.local_files import LocalFiles
 from ropeway.client.transport import Ending, Transport
 from ropeway.domain.clock import Clock
 from ropeway.domain.errors import EngineUnavailable, JobError
@@ -99,9 +100,16 @@ class Others:
             await self._wait(attempt, ids, options.after_failure == "fail", f"waits for {ids[which]}")
         if standing is Standing.hopeless:
             raise Told(Verdict(plain_error("dependency_failed", _lost(ids[which], jobs[which]), retryable=False), True))
-        attempt.awaited = tuple(map(awaited_of, ids, jobs))
+        attempt.awaited = tuple(map(awaited_of, ids, [await self._whole(job) for job in jobs]))
         outputs = {one.id: one.output for one in attempt.awaited}
         attempt.assignment = msgspec.structs.replace(assignment, input=with_outputs(assignment.input, outputs))
+
+    async def _whole(self, job: Job | None) -> Job | None:
+        """A job with its output as its task made it: what was too large for the row is read from its file."""
+        if job is None or job.state is not State.succeeded or job.output is None:
+            return job
+        files = LocalFiles(self._files, job.tenant)
+        return msgspec.structs.replace(job, output=await files.output(job.output))
 
     # -- while it runs
 
