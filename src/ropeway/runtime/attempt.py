@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from ropeway.client.transport import Transport
 from ropeway.domain.flow import Awaited
 from ropeway.domain.lease import Assignment
 from ropeway.domain.log import opening_count
 from ropeway.domain.output import Made
-
-if TYPE_CHECKING:
-    from ropeway.runtime.composing.children import Children
 
 __all__ = ["Attempt", "Mail", "Reason", "Session", "Snooze"]
 
@@ -90,7 +88,7 @@ class Attempt:
         self.earlier: Made | None = None
         self.snooze: Snooze | None = None
         self.awaited: tuple[Awaited, ...] = ()
-        self.children: Children | None = None
+        self.children: Transport | None = None
 
     @property
     def runs_again(self) -> bool:

@@ -124,6 +124,7 @@ class Others:
             attempt.children = Children(
                 self._engine, attempt, steps, self._waits, clock=self._clock, random=self._random, blobs=store
             )
+        assert isinstance(attempt.children, Children)
         return attempt.children
 
     async def ended(self, attempt: Attempt, feed: Feed, job_ids: Sequence[str], needs_all: bool) -> list[Ending]:
