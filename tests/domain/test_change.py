@@ -12,6 +12,7 @@ from ropeway.domain.change import (
     overdue,
     promoted,
     with_output,
+    woken,
     worker_lost,
 )
 from ropeway.domain.job import Job, JobOptions, NewJob, job_of
@@ -56,9 +57,26 @@ def test_a_lost_worker_is_fenced_before_anyone_takes_over() -> None:
 )
 def test_a_snoozed_job_shows_what_it_waits_for(progress: str | None, detail: str | None, shown: str) -> None:
     """As its progress, beside how far it was; a snooze that gives no reason leaves that alone."""
-    running = msgspec.structs.replace(job(State.running), attempt=1, runs=1, progress=progress)
+    running = msgspec.structs.replace(job(State.running), epoch=7_000, attempt=1, runs=1, progress=progress)
     after = committed(running, Outcome("snooze", delay_ms=1000, detail=detail), 5_000).job
     assert (after.state, after.run_at_ms, after.attempt, after.progress) == (State.scheduled, 6_000, 0, shown)
+
+
+def test_a_waking_is_for_those_who_wait() -> None:
+    """A scheduled job is queued, with its time in the queue from now; a running one is marked once, in its epoch."""
+    held = msgspec.structs.replace(job(State.scheduled), run_at_ms=900_000, queue_deadline_ms=901_000)
+    queued = woken(held, 5_000)
+    assert queued is not None
+    assert (queued.job.state, queued.job.run_at_ms, queued.job.queue_deadline_ms) == (State.queued, None, 6_000)
+    running = msgspec.structs.replace(job(State.running), epoch=7_000, attempt=1, runs=1)
+    marked = woken(running, 5_000)
+    assert marked is not None
+    assert (marked.job.state, marked.job.woken_epoch, marked.events) == (State.running, 7_000, ())
+    assert woken(marked.job, 5_001) is None
+    assert committed(marked.job, Outcome("snooze", delay_ms=1000), 5_000).job.state is State.queued
+    assert committed(marked.job, Outcome("release", delay_ms=1000), 5_000).job.state is State.scheduled
+    assert woken(asked_to_stop(running, None, 5_000).job, 5_000) is None
+    assert [woken(job(state), 5_000) for state in (State.queued, State.succeeded)] == [None, None]
 
 
 def test_the_end_that_nobody_committed_is_known() -> None:
