@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help pipeline gateway chat check test format bench clean
+.PHONY: help pipeline gateway chat rag crops check test format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ gateway: $(STAMP)  ## set up, and serve the gateway example on 127.0.0.1:8002
 
 chat: $(STAMP)  ## set up, and serve the chat example on 127.0.0.1:8004
 	$(BIN)/python -m examples.websocket_chat
+
+rag: $(STAMP) $(VENV)/.models  ## set up (two small models), and serve answers from documents on 127.0.0.1:8005
+	$(BIN)/python -m examples.rag
+
+crops: $(STAMP)  ## set up, and serve crop analysis of satellite images on 127.0.0.1:8006
+	$(BIN)/python -m examples.crops
 
 check: $(STAMP)  ## format, lint, types, layers: what must hold before anything is run
 	$(BIN)/ruff format --check .

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from starlette.types import ASGIApp
 
 from ropeway.blobs import BlobStore
 from ropeway.client import Client
+from ropeway.domain.caller import Scope as Right
 from ropeway.domain.errors import EngineUnavailable, RopewayError
 from ropeway.domain.targets import AllowList
 from ropeway.engines.base import Engine
@@ -105,6 +106,15 @@ class Mounted:
     def client(self) -> Client:
         """A client of the same engine, for the host's own routes. The engine must be open: enter `lifespan` first."""
         return Client(self.engine, blobs=self._blobs)
+
+    async def client_for(self, scope: Any, right: Literal["jobs:read", "jobs:write", "jobs:cancel"]) -> Client:
+        """A client for who makes this request to a route of the host's own: it sees its tenant's jobs alone.
+
+        Asks for a key as the gateway does: for none until there is one. The key's rates count; see `Gateway.admit` for
+        what is raised, and `refusal` for how to answer that. `scope` is that of the request.
+        """
+        caller = await self._gateway.admit(scope, Right(right))
+        return Client(self.engine, tenant=caller.tenant, blobs=self._blobs)
 
     def refusal(self, error: RopewayError, scope: Any) -> ASGIApp:
         """The answer of the gateway to a refusal, for the host's own routes: its status, a problem, when to come again.

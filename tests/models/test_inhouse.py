@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pytest
 import pytest_asyncio
 from test_family import working
 
-from ropeway import App, Client, JobFailed, ResourceFailed, Worker, connect
-from ropeway.models import LocalOptions, ModelUnavailable, local
+from ropeway import App, ChatRequest, Client, Context, JobFailed, ResourceFailed, Worker, connect, given
+from ropeway.models import ChatModel, EmbeddingModel, LocalOptions, ModelUnavailable, local
 from ropeway.models.llama import LlamaServer, spare_threads
 from ropeway.models.minilm import MiniLm
 from ropeway.models.store import MODELS, file_of
@@ -195,4 +196,39 @@ async def test_the_models_tasks_are_those_of_the_openai_routes() -> None:
 
 
 def _dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+@real
+@pytest.mark.slow
+async def test_tasks_of_ones_own_take_the_same_models() -> None:
+    """As resources, which are opened once: one that goes on with a conversation, and one that embeds many texts at
+    once, each in its own place however long it is."""
+    app = App()
+    local(app, options=LocalOptions(slots=1, context_tokens=512, threads=1))
+
+    @app.task
+    async def shout(text: str, *, ctx: Context = given, chat_model: ChatModel = given) -> str:
+        request = ChatRequest(model="smollm2-135m", messages=[{"role": "user", "content": text}], max_tokens=8)
+        async with aclosing(chat_model.chat(request, ctx)) as pieces:
+            return "".join([piece async for piece in pieces if isinstance(piece, str)]).upper()
+
+    @app.task
+    async def places(texts: list[str], *, embedding_model: EmbeddingModel = given) -> list[int]:
+        """Where each text's own vector is among those of all."""
+        vectors = await embedding_model.vectors(texts)
+        alone = [(await embedding_model.vectors([text]))[0] for text in texts]
+        return [max(range(len(texts)), key=lambda n: _product(vectors[n], vector)) for vector in alone]
+
+    async with working(app) as client:
+        said = await (await client.submit(shout, "Say hello.")).result(120)
+        assert said
+        assert said == said.upper()
+        subjects = ("wind", "brakes", "tickets", "dogs", "lightning", "soup", "jazz")
+        texts = [f"Of {subject}. " * times for times, subject in zip((1, 9, 3, 7, 1, 5, 2), subjects, strict=True)]
+        texts += [f"Number {n}." for n in range(30)]  # more than are run at once
+        assert (await (await client.submit(places, texts)).result(120))[:7] == list(range(7))
+
+
+def _product(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))

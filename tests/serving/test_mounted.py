@@ -10,11 +10,15 @@ import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
+from keys_support import bearer
 from serving_support import Call, Hand, blocks_of
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
 from starlette.routing import Mount
 
 import ropeway
+from ropeway.client.keyring import KeyRing
+from ropeway.domain.caller import Scope
 from ropeway.domain.errors import EngineUnavailable
 from ropeway.engines.memory import MemoryEngine
 from ropeway.serving import MOUNTED, Gateway
@@ -208,3 +212,36 @@ async def test_who_comes_while_it_stops_is_told_so_and_starts_nothing() -> None:
         assert (late.status_code, late.json()["code"]) in ((503, "draining"), (503, "engine_unavailable"))
         with pytest.raises(EngineUnavailable):
             await mounted.engine.submit([])
+
+
+async def test_a_hosts_own_route_knows_who_asks() -> None:
+    """By its key, as the gateway asks for one: with a scope, and then for its tenant alone. A pass is for one job."""
+    app = ropeway.App()
+
+    @app.task
+    async def use() -> None:
+        """Never run."""
+
+    mounted = ropeway.asgi(app, "memory:")
+
+    async def route(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            client = await mounted.client_for(scope, "jobs:write")
+            answer: Any = JSONResponse((await client.submit("use")).id)
+        except ropeway.RopewayError as error:
+            answer = mounted.refusal(error, scope)
+        await answer(scope, receive, send)
+
+    async with mounted.lifespan():
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(route), base_url="http://any.host")
+        ring = KeyRing(mounted.engine)
+        _, reader = await ring.create("reader", tenant="acme", scopes=frozenset({Scope.read}))
+        _, writer = await ring.create("writer", tenant="acme", scopes=frozenset({Scope.read, Scope.write}))
+        assert (await http.get("/own")).status_code == 401
+        assert (await http.get("/own", headers=bearer(reader))).status_code == 403
+        job_id = (await http.get("/own", headers=bearer(writer))).json()
+        assert [job and job.tenant for job in await mounted.engine.get("acme", [job_id])] == ["acme"]
+        gateway = httpx.AsyncClient(transport=httpx.ASGITransport(mounted), base_url="http://any.host")
+        told = await gateway.post(f"/v1/jobs/{job_id}/token", json={}, headers=bearer(writer))
+        assert (await http.get("/own", headers=bearer(told.json()["token"]))).status_code == 403
+        assert (await http.get("/own", headers=bearer("rw_nothing"))).status_code == 401

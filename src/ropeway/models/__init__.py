@@ -6,5 +6,15 @@ from ropeway.models.family import Family, upstream
 from ropeway.models.inhouse import LocalOptions, local
 from ropeway.models.keys import ModelUnavailable
 from ropeway.models.options import UpstreamOptions
+from ropeway.models.within import ChatModel, EmbeddingModel
 
-__all__ = ["Family", "LocalOptions", "ModelUnavailable", "UpstreamOptions", "local", "upstream"]
+__all__ = [
+    "ChatModel",
+    "EmbeddingModel",
+    "Family",
+    "LocalOptions",
+    "ModelUnavailable",
+    "UpstreamOptions",
+    "local",
+    "upstream",
+]

@@ -46,6 +46,8 @@ def upstream(
 ) -> Family:
     """Declare the tasks `chat` and `embed`, which ask an OpenAI-compatible API.
 
+    A task of your own takes the same pool of connections as the resource `upstream`, or `upstream_NAME`: a ChatModel.
+
     Args:
         base_url: with the API's version, as its SDK wants it: `https://api.openai.com/v1`.
         key: where its key is: `env:NAME` or `file:PATH`. A worker reads it when it starts; nothing ever shows it.

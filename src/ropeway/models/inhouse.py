@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -64,6 +64,9 @@ def local(
     task: TaskSettings | None = None,
 ) -> Family:
     """Declare the tasks `chat` and `embed`, whose models run in the worker itself.
+
+    Tasks of your own take the same models as the resources `chat_model` and `embedding_model`, with `_` and the
+    family's name at the end where it has one: see ChatModel and EmbeddingModel.
 
     They need `pip install 'ropeway[local]'` and, once, `python -m ropeway.models.fetch`. A worker opens each model when
     it starts, and ends with a message that names the command when one of these is missing.
@@ -135,10 +138,23 @@ class _Embedder:
             raise Fail(f"{len(request.input)} texts are more than the {TEXTS_LIMIT} of a request", code="input_invalid")
         if request.dimensions not in (None, DIMENSIONS):
             raise Fail(f"the vectors of this model have {DIMENSIONS} numbers, no fewer", code="input_invalid")
-        vectors: list[list[float]] = []
-        for start in range(0, len(request.input), BATCH_TEXTS):
-            texts = request.input[start : start + BATCH_TEXTS]
-            found, tokens = await asyncio.to_thread(self._model.embed, texts)
-            vectors += found
+        vectors: dict[int, list[float]] = {}
+        async for places, found, tokens in self._batches(request.input):
+            vectors.update(zip(places, found, strict=True))
             ctx.usage(input_tokens=tokens)
-        return vectors
+        return [vectors[place] for place in range(len(request.input))]
+
+    async def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """As EmbeddingModel has it."""
+        vectors: dict[int, list[float]] = {}
+        async for places, found, _ in self._batches(texts):
+            vectors.update(zip(places, found, strict=True))
+        return [vectors[place] for place in range(len(texts))]
+
+    async def _batches(self, texts: Sequence[str]) -> AsyncIterator[tuple[list[int], list[list[float]], int]]:
+        """The places of texts, their vectors and tokens, by batches of like length: all are padded to the longest."""
+        by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        for start in range(0, len(by_length), BATCH_TEXTS):
+            places = by_length[start : start + BATCH_TEXTS]
+            found, tokens = await asyncio.to_thread(self._model.embed, [texts[place] for place in places])
+            yield places, found, tokens

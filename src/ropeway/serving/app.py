@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from ropeway.blobs import BlobStore
 from ropeway.blobs.connect import files_of
+from ropeway.domain.caller import Caller
 from ropeway.domain.caller import Scope as Right
 from ropeway.domain.clock import Clock, SystemClock
 from ropeway.domain.errors import (
@@ -276,6 +277,20 @@ class Gateway:
             _log.critical("this gateway must start again: %s", error)
             if self.when_broken is not None:
                 self.when_broken()
+
+    async def admit(self, scope: Scope, right: Right) -> Caller:
+        """Who makes this request to a route of the application that mounts this gateway.
+
+        Raises Forbidden for a host or origin that is not welcome, a key without this right, and a pass, which is good
+        for one job's own routes; Unauthenticated, RateLimited, EngineUnavailable.
+        """
+        headers = header_map(scope)
+        self._guard.check(headers)
+        caller = await self._door.admit(scope, headers)
+        if caller.job_id is not None:
+            raise Forbidden("a token is good for the routes of its one job: this needs a key")
+        require(caller, right)
+        return caller
 
     def refusal(self, error: RopewayError, scope: Scope) -> Reply:
         """The error as an answer, with when to try again where there is a point in that."""

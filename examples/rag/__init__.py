@@ -1,0 +1,1 @@
+"""Requirements C: questions answered from documents, in the background, with their sources."""
