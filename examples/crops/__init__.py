@@ -1,0 +1,1 @@
+"""Crop analysis of uploaded satellite images: `python -m examples.crops`."""
