@@ -60,7 +60,7 @@ $(VENV)/.sdks: $(STAMP) $(wildcard tests/openai/sdks/*.txt)
 	@touch $@
 
 test: $(STAMP) $(VENV)/.models $(VENV)/.sdks $(VENV)/.browser check  ## set up (two small models, OpenAI's SDKs, Chromium), check and run every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 format: $(STAMP)  ## rewrite files as `make check` wants them
 	$(BIN)/ruff format .

@@ -15,7 +15,7 @@ LIMIT = 5000  # histories in which a bug must be caught
 async def test_mutant_is_caught(mutant: Mutant) -> None:
     """The engine with this bug breaks the invariant that is there to catch it."""
     harness = HandoverHarness(mutant.engine, mutant.name)
-    for seed in range(LIMIT):
+    for seed in range(mutant.seed, mutant.seed + LIMIT):
         broken = {violation.invariant for violation in check(await drive(seed, harness))}
         if mutant.invariant in broken:
             print(f"{mutant.name}: {mutant.invariant} in history {seed + 1}, with {sorted(broken)}")
