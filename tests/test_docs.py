@@ -39,7 +39,7 @@ from servers import free_port, valkey_binary
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GATEWAY_PORTS = ("8000", "8001")
+GATEWAY_PORTS = ("8000", "8001", "8002", "8003", "8004")
 PORTS = (*GATEWAY_PORTS, "6379")
 VALKEY = "valkey-server"
 SERVER = re.compile(r"^(ropeway (up|api|worker)|python -m examples|valkey-server)\b", re.MULTILINE)
@@ -77,7 +77,7 @@ class Page:
         }
 
     def run(self, block: Block) -> None:
-        text = re.sub(r"\b(8000|8001|6379)\b", lambda match: self._ports[match[0]], block.text)
+        text = re.sub(rf"\b({'|'.join(PORTS)})\b", lambda match: self._ports[match[0]], block.text)
         getattr(self, f"_run_{block.language}")(text)
 
     def _run_python(self, text: str) -> None:
