@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from examples.crops.gateway import serve, told_in_a_line
+from examples.crops.gateway import serve
 from examples.crops.settings import GPU_QUEUE, QUEUE, CropsSettings
-from ropeway import WorkerOptions, connect
+from examples.hosting import renewer_of, told_in_a_line
+from ropeway import WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
-from ropeway.engines.base import Renewer
 from ropeway.runtime.child import ChildSpec
 from ropeway.runtime.supervisor import Supervisor
 
@@ -54,7 +54,7 @@ def main(
         max_queued=max_queued,
     )
     start_logging(log_level, "crops")
-    with told_in_a_line():
+    with told_in_a_line("crops"):
         check_bind(host, insecure)
         port = probe_port(host, port)
         os.environ.update(own.environment())
@@ -85,19 +85,7 @@ def _supervise(engine: str, blobs: str, host: str, port: int, workers: int, devi
         alone = {"CROPS_DEVICE": "gpu", "CUDA_VISIBLE_DEVICES": device}
         runs = ("--name", f"gpu-{device}", "--devices", device, "--queues", f"{GPU_QUEUE},{QUEUE}")
         children.append(ChildSpec(f"gpu-{device}", (*worker, *runs), alone))
-    return Supervisor(children, _renewer(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
-
-
-def _renewer(url: str) -> Renewer:
-    """A renewer on the store, which is made here first: what is wrong with it is told once."""
-    engine = connect(url)
-
-    async def make() -> None:
-        await engine.open()
-        await engine.shut()
-
-    run_loop(make())
-    return engine.renewer()
+    return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
 
 
 if __name__ == "__main__":

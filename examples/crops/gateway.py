@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
 import sys
-from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import Annotated
 
 import msgspec
 import typer
 
 from examples.crops.settings import CropsSettings, settings
 from examples.crops.web import CropsWeb
-from ropeway import GatewayOptions, InvalidRequest, RopewayError, WorkerOptions, connect
+from examples.hosting import serve_until_told, told_in_a_line
+from ropeway import GatewayOptions, WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
 from ropeway.config import load_settings
-from ropeway.runtime.link import SupervisorLink
-from ropeway.serving import Gateway, hosts_for
-from ropeway.serving.server import Server
+from ropeway.serving import hosts_for
 
-__all__ = ["main", "serve", "told_in_a_line"]
+__all__ = ["main", "serve"]
 
 
 async def serve(
@@ -36,26 +31,15 @@ async def serve(
     worker: WorkerOptions | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until the supervisor is gone. Raises OSError when the address cannot be had."""
-    engine = connect(engine_url)
-    await engine.open()
-    try:
-        link = SupervisorLink.from_environment()
-        allow = load_settings({}).webhooks.allow
-        options = GatewayOptions(allowed_hosts=hosts_for(host), webhook_allow=allow, max_file_bytes=own.max_bytes)
-        web = CropsWeb(engine, own, options, worker=worker, blobs=blobs)
-        # the server asks for a gateway, and uses of it what CropsWeb has too: start, drain, stop and its options
-        async with Server(cast(Gateway, web), host, port) as server:
-            stopping = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stopping.set)
-            if link is not None:
-                link.when_gone(lambda: _in(loop, stopping))
-                link.ready()
-            _greet(server.url, engine.info.url, own)
-            await stopping.wait()
-    finally:
-        await engine.shut()
+    allow = load_settings({}).webhooks.allow
+    options = GatewayOptions(allowed_hosts=hosts_for(host), webhook_allow=allow, max_file_bytes=own.max_bytes)
+    await serve_until_told(
+        engine_url,
+        host,
+        port,
+        lambda engine, _: CropsWeb(engine, own, options, worker=worker, blobs=blobs),
+        lambda url, engine: _greet(url, engine, own),
+    )
 
 
 def main(
@@ -70,25 +54,10 @@ def main(
     """Serve the page and the routes. The example's settings are in the environment, CROPS_*."""
     start_logging(log_level, "gateway")
     tune_interpreter()
-    with told_in_a_line():
+    with told_in_a_line("crops"):
         check_bind(host, insecure)
         runs = WorkerOptions(name="worker-1") if worker else None
         run_loop(serve(engine, host, probe_port(host, port), settings(), blobs=blobs or None, worker=runs))
-
-
-@contextlib.contextmanager
-def told_in_a_line() -> Iterator[None]:
-    """What is wrong, and an exit code: 2 when it is the command itself, else 1."""
-    try:
-        yield
-    except RopewayError as error:
-        typer.secho(f"crops: {error}", fg="red", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from error
-
-
-def _in(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: too late to matter
-        loop.call_soon_threadsafe(event.set)
 
 
 def _greet(url: str, engine_url: str, own: CropsSettings) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from examples.pipeline.gateway import serve, told_in_a_line
+from examples.hosting import renewer_of, told_in_a_line
+from examples.pipeline.gateway import serve
 from examples.pipeline.settings import THREADS_PER_REQUEST, PipelineSettings
-from ropeway import WorkerOptions, connect
+from ropeway import WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
-from ropeway.engines.base import Renewer
 from ropeway.runtime.child import ChildSpec
 from ropeway.runtime.supervisor import Supervisor
 
@@ -42,7 +42,7 @@ def main(
     """Serve the pipeline: `workers` x `threads` requests truly in flight at once, on one machine."""
     settings = PipelineSettings(step1, step2, mode, max_queued * workers)
     start_logging(log_level, "pipeline")
-    with told_in_a_line():
+    with told_in_a_line("pipeline"):
         check_bind(host, insecure)
         port = probe_port(host, port)
         os.environ.update(settings.environment())
@@ -69,19 +69,7 @@ def _supervise(engine: str, host: str, port: int, workers: int, threads: int, lo
         sizes = ("--concurrency", str(threads), "--threads", str(threads * THREADS_PER_REQUEST))
         worker = (sys.executable, "-m", "ropeway.cli.main", "worker", "examples.pipeline.tasks:app", *sizes)
         children.append(ChildSpec(name, (*worker, "--name", name, "--grace", str(GRACE_S), *common)))
-    return Supervisor(children, _renewer(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
-
-
-def _renewer(url: str) -> Renewer:
-    """A renewer on the store, which is made here first: what is wrong with it is told once."""
-    engine = connect(url)
-
-    async def make() -> None:
-        await engine.open()
-        await engine.shut()
-
-    run_loop(make())
-    return engine.renewer()
+    return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
 
 
 if __name__ == "__main__":

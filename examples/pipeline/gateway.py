@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from examples.hosting import serve_until_told, told_in_a_line
 from examples.pipeline.settings import THREADS_PER_REQUEST, PipelineSettings, settings
 from examples.pipeline.web import PipelineWeb
-from ropeway import InvalidRequest, RopewayError, WorkerOptions, connect
+from ropeway import WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
-from ropeway.runtime.link import SupervisorLink
-from ropeway.serving import Gateway, GatewayOptions, hosts_for
-from ropeway.serving.server import Server
+from ropeway.serving import GatewayOptions, hosts_for
 
-__all__ = ["serve", "told_in_a_line"]
+__all__ = ["serve"]
 
 
 async def serve(engine_url: str, host: str, port: int, own: PipelineSettings, worker: WorkerOptions | None) -> None:
     """Serve until SIGTERM or SIGINT, or until the supervisor is gone. Raises OSError when the address cannot be had."""
-    engine = connect(engine_url)
-    await engine.open()
-    try:
-        link = SupervisorLink.from_environment()
-        web = PipelineWeb(engine, own, GatewayOptions(allowed_hosts=hosts_for(host)), worker, link)
-        # the server asks for a gateway, and uses of it what PipelineWeb has too: start, drain, stop and its options
-        async with Server(cast(Gateway, web), host, port) as server:
-            stopping = _asked_to_stop()
-            if link is not None:
-                loop = asyncio.get_running_loop()
-                link.when_gone(lambda: _in(loop, stopping.set))
-                link.ready()
-            _greet(server.url, engine.info.url)
-            await stopping.wait()
-    finally:
-        await engine.shut()
+    options = GatewayOptions(allowed_hosts=hosts_for(host))
+    await serve_until_told(
+        engine_url, host, port, lambda engine, link: PipelineWeb(engine, own, options, worker, link), _greet
+    )
 
 
 def main(
@@ -57,30 +40,9 @@ def main(
     start_logging(log_level, "gateway")
     tune_interpreter()
     worker = WorkerOptions(name="worker-1", concurrency=slots, threads=slots * THREADS_PER_REQUEST) if slots else None
-    with told_in_a_line():
+    with told_in_a_line("pipeline"):
         check_bind(host, insecure)
         run_loop(serve(engine, host, probe_port(host, port), settings(), worker))
-
-
-@contextmanager
-def told_in_a_line() -> Iterator[None]:
-    """What is wrong, and an exit code: 2 when it is the command itself, else 1."""
-    try:
-        yield
-    except RopewayError as error:
-        typer.secho(f"pipeline: {error}", fg="red", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidRequest) else 1) from error
-
-
-def _asked_to_stop() -> asyncio.Event:
-    asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    return asked
-
-
-def _in(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(call)
 
 
 def _greet(url: str, engine_url: str) -> None:

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from examples.rag.gateway import serve, told_in_a_line
+from examples.hosting import renewer_of, told_in_a_line
+from examples.rag.gateway import serve
 from examples.rag.settings import settings
-from examples.rag.store import open_store
-from ropeway import WorkerOptions, connect
+from examples.rag.store import StoreFailed, open_store
+from ropeway import WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
-from ropeway.engines.base import Renewer
 from ropeway.models.llama import spare_threads
 from ropeway.runtime.child import ChildSpec
 from ropeway.runtime.supervisor import Supervisor
@@ -55,7 +55,7 @@ def main(
     if not own.threads:  # these threads spin: two workers that each take all cores starve each other
         own = msgspec.structs.replace(own, threads=max(1, spare_threads() // workers))
     start_logging(log_level, "rag")
-    with told_in_a_line():
+    with told_in_a_line("rag", StoreFailed):
         check_bind(host, insecure)
         port = probe_port(host, port)
         open_store(own.store).close()  # what is wrong with it is told here, once
@@ -77,19 +77,7 @@ def _supervise(engine: str, host: str, port: int, workers: int, log_level: str) 
         name = f"worker-{number}"
         worker = (sys.executable, "-m", "ropeway", "worker", "examples.rag.tasks:app")
         children.append(ChildSpec(name, (*worker, "--name", name, "--grace", str(GRACE_S), *common)))
-    return Supervisor(children, _renewer(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
-
-
-def _renewer(url: str) -> Renewer:
-    """A renewer on the store, which is made here first: what is wrong with it is told once."""
-    engine = connect(url)
-
-    async def make() -> None:
-        await engine.open()
-        await engine.shut()
-
-    run_loop(make())
-    return engine.renewer()
+    return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from examples.websocket_chat.gateway import origins, serve, told_in_a_line
+from examples.hosting import renewer_of, told_in_a_line
+from examples.websocket_chat.gateway import origins, serve
 from examples.websocket_chat.settings import ECHO, ChatSettings
-from ropeway import WorkerOptions, connect
+from ropeway import WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
-from ropeway.engines.base import Renewer
 from ropeway.runtime.child import ChildSpec
 from ropeway.runtime.supervisor import Supervisor
 
@@ -41,7 +41,7 @@ def main(
     """Serve a chat page whose answers stream through the queue, and go on after a reload or on another gateway."""
     own = ChatSettings(model, upstream, key, word, max_queued)
     start_logging(log_level, "chat")
-    with told_in_a_line():
+    with told_in_a_line("chat"):
         check_bind(host, insecure)
         port = probe_port(host, port)
         others = origins(peers)
@@ -63,19 +63,7 @@ def _supervise(engine: str, host: str, port: int, peers: str, workers: int, log_
         name = f"worker-{number}"
         worker = (sys.executable, "-m", "ropeway", "worker", "examples.websocket_chat.tasks:app")
         children.append(ChildSpec(name, (*worker, "--name", name, "--grace", str(GRACE_S), *common)))
-    return Supervisor(children, _renewer(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
-
-
-def _renewer(url: str) -> Renewer:
-    """A renewer on the store, which is made here first: what is wrong with it is told once."""
-    engine = connect(url)
-
-    async def make() -> None:
-        await engine.open()
-        await engine.shut()
-
-    run_loop(make())
-    return engine.renewer()
+    return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
 
 
 if __name__ == "__main__":
