@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from examples.crops.shapes import Analysis
 
@@ -80,14 +80,10 @@ class ResultStore:
         return insert(results).on_conflict_do_nothing(index_elements=["job_id"])
 
     def _make(self) -> None:
-        """The table and its index, whoever else makes them at this moment."""
-        for what in (CreateTable(results, if_not_exists=True), *map(_create_index, results.indexes)):
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(what)
-            except sa.exc.IntegrityError:  # PostgreSQL: two made it at the same moment, and the other one was first
-                continue
-
-
-def _create_index(index: sa.Index) -> Any:
-    return sa.schema.CreateIndex(index, if_not_exists=True)
+        """The table and its index, whoever else makes them now: in PostgreSQL `IF NOT EXISTS` alone is a race."""
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(results.name))))
+            connection.execute(CreateTable(results, if_not_exists=True))
+            for index in results.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))

@@ -275,8 +275,8 @@ def test_a_result_is_written_once(database: str, home: Path) -> None:
         1.0,
     )
     try:
-        with ThreadPoolExecutor(4) as threads:
-            one, other, *more = threads.map(ResultStore, [url] * 4)
+        with ThreadPoolExecutor(16) as threads:
+            one, other, *more = threads.map(ResultStore, [url] * 16)
         assert one.keep("job_1", analysis)
         assert not other.keep("job_1", msgspec.structs.replace(analysis, crop_type="corn"))
         assert [(row["crop_type"], row["shares"]) for row in other.find("f1")] == [("woods", {"woods": 1.0})]
