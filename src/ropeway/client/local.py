@@ -21,6 +21,7 @@ from ropeway.blobs.inputs import hold_input, may_have_files
 from ropeway.client.caching import keyed
 from ropeway.client.catalogue import Catalogue
 from ropeway.client.deliveries import DeliveryBody, deliveries_of, redelivered
+from ropeway.client.expecting import Expected
 from ropeway.client.fleet import PolicyRequest, QueueBody, TaskBody, queue_body, task_body
 from ropeway.client.holding import Holding
 from ropeway.client.limits import LocalLimits
@@ -39,6 +40,7 @@ from ropeway.domain.event import START, TERMINAL_TYPES, Cursor, Event
 from ropeway.domain.file import FilesNotKept
 from ropeway.domain.ids import SEED_BYTES, RandomBytes, job_id
 from ropeway.domain.job import Job, JobQuery, NewJob, Receipt
+from ropeway.domain.lifecycle import State
 from ropeway.domain.output import shown_data
 from ropeway.domain.usage import day_of
 from ropeway.domain.worker import TaskCard
@@ -53,6 +55,7 @@ T = TypeVar("T")
 log = logging.getLogger("ropeway.client")
 
 SAFETY_S = 15.0
+SOON_S = 0.05  # a job whose end would be heard is not looked at before
 PAGE_EVENTS = 500
 KEY_BYTES = 16
 
@@ -87,12 +90,14 @@ class LocalTransport:
         )
         self._inputs = Inputs(engine)
         self._holding = Holding(engine)
+        self._expected = Expected(engine.listen)
 
     async def open(self) -> None:
         if self._owns:
             await self._engine.open()
 
     async def close(self) -> None:
+        self._expected.close()
         if self._owns:
             await self._engine.shut()
 
@@ -105,13 +110,29 @@ class LocalTransport:
         ids = self._new_ids(len(orders))
         made = [await self._new_job(order, order.id or new_id) for order, new_id in zip(orders, ids, strict=True)]
         jobs = [job for job in made if isinstance(job, NewJob)]
-        # a repeat of a known id is a replay, so a submit of unknown outcome may be sent again
-        receipts = iter(await self._holding.submit(jobs, self._clock.now_ms(), self._store))
+        receipts = iter(await (self._submit_one(jobs[0]) if len(jobs) == 1 else self._submit(jobs)))
         answers = (next(receipts) if isinstance(job, NewJob) else job for job in made)
         return [
             answer if isinstance(answer, RopewayError) else Accepted(answer.job.id, answer.replayed, answer.cached)
             for answer in answers
         ]
+
+    async def _submit_one(self, job: NewJob) -> list[Receipt | RopewayError]:
+        """Whoever submits one job often waits for it next."""
+        self._expected.add(job.id)
+        is_new = False
+        try:
+            receipts = await self._submit([job])
+            (receipt,) = receipts
+            is_new = isinstance(receipt, Receipt) and receipt.job.id == job.id and not receipt.replayed
+        finally:
+            if not is_new:
+                self._expected.drop(job.id)
+        return receipts
+
+    async def _submit(self, jobs: Sequence[NewJob]) -> list[Receipt | RopewayError]:
+        # a repeat of a known id is a replay, so a submit of unknown outcome may be sent again
+        return await self._holding.submit(jobs, self._clock.now_ms(), self._store)
 
     async def _store(self, jobs: Sequence[NewJob]) -> list[Receipt | Refusal]:
         return await persistently(lambda: self._engine.submit(jobs), sleep=self._sleep) if jobs else []
@@ -156,9 +177,15 @@ class LocalTransport:
     async def ending(self, job_id: str, timeout_s: float | None) -> Ending:
         loop = asyncio.get_running_loop()
         deadline_s = None if timeout_s is None else loop.time() + timeout_s
-        with self._engine.listen(f"end:{job_id}") as hints:
+        self._expected.wake()
+        expected = self._expected.take(job_id)
+        with expected or self._engine.listen(f"end:{job_id}") as hints:
             hinted = True
+            if expected is not None:
+                hinted = bool(await hints.wait(SOON_S if timeout_s is None else min(timeout_s, SOON_S)))
             while True:
+                if hints.told is not None:
+                    return await self._good_ending(job_id, hints.told)
                 job = await self._job(job_id)
                 if job.state.terminal:
                     if not hinted:
@@ -171,14 +198,15 @@ class LocalTransport:
 
     async def ending_of(self, job: Job) -> Ending:
         """What a result is made from, of a job that has ended."""
-        output = await self.files.output(job.output or "null")
-        return Ending(
-            job.id,
-            job.state,
-            msgspec.Raw(output.encode()),
-            None if job.error is None else msgspec.json.decode(job.error, type=JobError),
-            job.cancel_reason,
-        )
+        ending = await self._good_ending(job.id, job.output or "null")
+        if job.state is State.succeeded:
+            return ending
+        error = None if job.error is None else msgspec.json.decode(job.error, type=JobError)
+        return Ending(job.id, job.state, ending.output, error, job.cancel_reason)
+
+    async def _good_ending(self, job_id: str, output: str) -> Ending:
+        shown = await self.files.output(output)
+        return Ending(job_id, State.succeeded, msgspec.Raw(shown.encode()), None, None)
 
     async def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
         cursor = START if after is None else Cursor.parse(after)

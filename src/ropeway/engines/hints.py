@@ -2,7 +2,8 @@
 
 Topics: `queue:<name>` (work may be ready), `job:<id>` (its log grew), `end:<id>` (it ended, or has gone),
 `worker:<session>` (a job of it was asked to cancel), `input:<id>` (something was sent up to a running job), `upkeep`
-(something waits for a time), `lifecycle` (any job changed state). A hint says only "look again".
+(something waits for a time), `lifecycle` (any job changed state). A hint says only "look again"; that of an end may
+bring what one would find.
 
 A hint may be lost, so whoever waits looks again now and then all the same. What is found so cost somebody seconds: it
 is told in the log, with the topic of the hint that did not come.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Board", "Listener", "tell_unhinted"]
 
@@ -20,15 +21,21 @@ LATE_MS = 1_000  # hints take milliseconds: what lay there for less came just no
 
 
 class Listener:
-    """Waits for hints on its topics. Hints that come between two waits are kept, as a set."""
+    """Waits for hints on its topics. Hints that come between two waits are kept, as a set.
 
-    __slots__ = ("_board", "_fired", "_loop", "_topics", "_waiter")
+    `told`: of a listener on one `end:<id>`, the output of that job, when it succeeded and the last hint brought it.
+    `heard`, where it is set, is called with the topic of every hint as it comes, before any task is woken.
+    """
+
+    __slots__ = ("_board", "_fired", "_loop", "_topics", "_waiter", "heard", "told")
 
     def __init__(self, board: Board, topics: Iterable[str]) -> None:
         self._board = board
         self._topics = tuple(topics)  # there are listeners by the ten thousand: a set would take 200 bytes more
         self._fired: set[str] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.heard: Callable[[str], None] | None = None
+        self.told: str | None = None
         self._loop = asyncio.get_running_loop()
         board.join(self, self._topics)
 
@@ -67,11 +74,14 @@ class Listener:
             if timer is not None:
                 timer.cancel()
 
-    def fire(self, topic: str) -> None:
+    def fire(self, topic: str, told: str | None = None) -> None:
         """Called by the board, in the listener's loop."""
         if self._fired is None:
             self._fired = set()
         self._fired.add(topic)
+        self.told = told
+        if self.heard is not None:
+            self.heard(topic)
         if self._waiter is not None:
             _wake(self._waiter)
 
@@ -118,11 +128,15 @@ class Board:
         """All that somebody listens to."""
         return tuple(self._listeners)
 
-    def fire(self, topics: Iterable[str]) -> None:
-        """Wake all who listen on these topics. Call it in the loop's own thread."""
+    def fire(self, topics: Iterable[str], told: Mapping[str, str] | None = None) -> None:
+        """Wake all who listen on these topics. Call it in the loop's own thread.
+
+        `told`: by topic, the outputs that came with the hints.
+        """
         for topic in topics:
+            word = None if told is None else told.get(topic)
             for listener in tuple(self._listeners.get(topic, ())):
-                listener.fire(topic)
+                listener.fire(topic, word)
 
 
 def tell_unhinted(log: logging.Logger, topic: str, found: str, late_ms: int) -> bool:

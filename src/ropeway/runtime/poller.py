@@ -8,6 +8,7 @@ for: an engine that wakes one worker for one job must not wake one that is full.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Sequence
 
@@ -99,14 +100,21 @@ class Poller:
 
     async def _hear(self, group: Group) -> None:
         with self._engine.listen(*(f"queue:{queue}" for queue in group.queues)) as group.hints:
+            group.hints.heard = functools.partial(self._told, group)
             self.refresh()  # for what came before we listened
             while True:
                 await group.idle.wait()
                 while group.waits and not self._stopped:
-                    heard = await group.hints.wait(self._safety_s)
-                    if heard != {_FULL}:
-                        group.hungry, group.unasked = True, not heard
+                    if not await group.hints.wait(self._safety_s):
+                        group.hungry, group.unasked = True, True
                         self._wake.set()
+
+    def _told(self, group: Group, topic: str) -> None:
+        """A hint tells of work: straight from the board, since each task between is a turn of the loop on its way."""
+        if topic != _FULL:
+            group.hungry, group.unasked = True, False
+            if group.free > 0:
+                self._wake.set()
 
     def _settle(self) -> None:
         """Have those groups wait for hints that should, and no others."""

@@ -34,13 +34,16 @@ _OTHER = "other"
 
 
 class RedisBoard(Board):
-    """A board that tells of the first listener to a topic, and for which queues somebody waits this moment."""
+    """A board that tells of the first listener to a topic, and for which queues somebody waits this moment.
+
+    `wishes` are called when that alters.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.joined: Callable[[str], None] = _ignore
         self.wanted: Counter[str] = Counter()
-        self.change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.wishes: list[Callable[[], None]] = []
 
     def listen(self, *topics: str) -> Listener:
         return _WaitingListener(self, topics)
@@ -52,15 +55,15 @@ class RedisBoard(Board):
             self.joined(topic)
 
     def want(self, topics: Iterable[str], step: int) -> None:
-        """Somebody begins (+1) or ceases (-1) to wait for queues. `change` is done when that alters what is wanted."""
+        """Somebody begins (+1) or ceases (-1) to wait for queues."""
         altered = False
         for topic in topics:
             before = self.wanted[topic]
             self.wanted[topic] = before + step
             altered = altered or 0 in (before, before + step)
         if altered:
-            self.change.set_result(None)
-            self.change = asyncio.get_running_loop().create_future()
+            for wish in self.wishes:
+                wish()
 
     def waits(self, topic: str) -> bool:
         return self.wanted[topic] > 0
@@ -100,15 +103,21 @@ class Hearing:
         self._heard: set[str] = set()  # kinds of topics; once heard they are for good, since nothing costs less
         self._wake = f"{root}:wake:"
         self._blocked: Link | None = None
+        self._asked: list[str] | None = None  # what the blocking call waits for
+        self._wish = asyncio.Event()  # other queues are waited for
         self._tasks: list[asyncio.Task[None]] = []
+        self._releasing: asyncio.Task[None] | None = None
+        board.wishes.append(self._reconsider)
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._subscribe()), asyncio.create_task(self._pop())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        self._board.wishes.remove(self._reconsider)
+        tasks = self._tasks if self._releasing is None else [*self._tasks, self._releasing]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._blocked is not None:
             self._blocked.close("the engine is shut")
 
@@ -128,10 +137,13 @@ class Hearing:
         link.tell("SUNSUBSCRIBE", self._channels[_OTHER])
 
     def on_push(self, push: list[Any]) -> None:
-        """For the route's links: a message, whose words are topics, or ids of jobs."""
+        """For the route's links: a message of topics, or ids of jobs; of ends, each one's output in a line after."""
         if push[0] == "smessage":
             prefix = self._prefixes.get(push[1], "")
-            self._board.fire(topic for word in push[2].split(" ") if self._board.hears(topic := prefix + word))
+            words, _, outputs = push[2].partition("\n")
+            topics = [topic for word in words.split(" ") if self._board.hears(topic := prefix + word)]
+            if topics:
+                self._board.fire(topics, _told(prefix, words, outputs))
 
     def joined(self, topic: str) -> None:
         """Somebody listens. What is read over the same link afterwards is read when the subscription stands."""
@@ -187,10 +199,10 @@ class Hearing:
     async def _pop(self) -> None:
         """Wait, for those who wait, for work in their queues."""
         while True:
-            change = self._board.change
             queues = self._wanted()
             if not queues:
-                await asyncio.wait({change})
+                self._wish.clear()
+                await self._wish.wait()
                 continue
             try:
                 await self._pop_once(queues)
@@ -199,6 +211,18 @@ class Hearing:
                 await asyncio.sleep(RETRY_S)
                 self._board.fire(queues)
 
+    def _reconsider(self) -> None:
+        """Other queues are waited for; a moment later, maybe the same again."""
+        self._wish.set()
+        if self._asked is not None:
+            asyncio.get_running_loop().call_soon(self._release)
+
+    def _release(self) -> None:
+        """End the blocking call when it does not wait for what is wanted."""
+        if self._asked is not None and self._asked != self._wanted() and self._blocked is not None:
+            self._asked = None  # once
+            self._releasing = asyncio.ensure_future(self._unblock(self._blocked))
+
     def _wanted(self) -> list[str]:
         return sorted(topic for topic, waiting in self._board.wanted.items() if waiting > 0)
 
@@ -206,13 +230,11 @@ class Hearing:
         link = await self._blocking_link()
         keys = [self._wake + topic.removeprefix(_QUEUE) for topic in topics]
         popping = link.do("BZPOPMIN", *keys, BLOCK_S, patience_s=BLOCK_S + self._route.timeout_s)
-        while not popping.done():
-            change = self._board.change
-            if self._wanted() != topics:
-                await self._unblock(link)
-                break
-            await asyncio.wait({popping, change}, return_when=asyncio.FIRST_COMPLETED)
-        popped = await popping
+        self._asked = topics
+        try:
+            popped = await popping  # at once: all from here to a lease is on an idle system's way to a job
+        finally:
+            self._asked = None
         if isinstance(popped, Refused):
             link.close(str(popped))  # another server holds the queue now
             raise popped
@@ -239,6 +261,14 @@ class Hearing:
             await asyncio.sleep(0)  # who was woken has begun to look before the next is waited for
         else:
             await link.do("ZADD", key, 0, "1")
+
+
+def _told(prefix: str, words: str, outputs: str) -> dict[str, str] | None:
+    """The outputs that came, by topic."""
+    if not outputs:
+        return None
+    lines = zip(words.split(" "), outputs.split("\n"), strict=True)
+    return {prefix + word: output for word, output in lines if output}
 
 
 def _kind(topic: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ropeway.domain.job import JobOptions
+from ropeway.domain.lifecycle import State
 from ropeway.domain.queue import QueueChange
 from ropeway.engines.base import Engine
 from ropeway.testing.bench import QUEUE, SESSION, TENANT, Bench, durable
@@ -74,6 +75,23 @@ async def an_end_wakes_those_who_wait_for_it(bench: Bench) -> None:
     late = await bench.add(options=JobOptions(queue_timeout_s=1))
     bench.clock.advance(1000)
     await _assert_hinted(bench.engine, f"end:{late.id}", lambda: bench.engine.promote(10))
+
+
+@promise
+async def an_end_brings_nothing_but_the_output(bench: Bench) -> None:
+    """A hint of `end:<id>` may bring the output of a job that succeeded, as it is kept; any other brings nothing."""
+    short, long = '"\\n é \\u2028"', f'"{"x" * 5000}"'
+    for kind, output in (("succeeded", short), ("succeeded", long), ("succeeded", None), ("failed", short)):
+        held = await bench.start_job()
+        with bench.engine.listen(f"end:{held.job_id}") as listener:
+            await bench.engine.stats()
+            state = await bench.commit(held, kind, output=output)
+            assert await listener.wait(PATIENCE_S)
+            kept = (await bench.job(held.job_id)).output
+            assert listener.told in ((None, kept) if state is State.succeeded else (None,))
+            await bench.engine.purge(TENANT, [held.job_id])
+            assert await listener.wait(PATIENCE_S)
+            assert listener.told is None
 
 
 @promise

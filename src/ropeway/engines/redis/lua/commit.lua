@@ -7,6 +7,7 @@
 --            nothing was done: see move.lua. The holder's repeat of its commit is answered again.
 local reply = {0, 0, 0}
 local ends = {succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled'}
+local HINTED_BYTES = 1024 -- of an output that goes along with the hint of its job's end
 
 local left = {} -- what each session does not hold any more
 
@@ -51,7 +52,8 @@ local function finish(id, key, job, kind, output, err, usage)
     call('HSET', key, unpack(fields))
     count(head.queue, head.tenant, 'running', -1)
     count(head.queue, head.tenant, state, 1)
-    hint_end(id)
+    local is_short = state == 'succeeded' and #output <= HINTED_BYTES and not string.find(output, '\n', 1, true)
+    hint_end(id, is_short and string.sub(output, 2))
     return state
 end
 

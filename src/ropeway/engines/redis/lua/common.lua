@@ -17,7 +17,7 @@ end
 
 -- Hints (engines/hints.py), told once at the end of the script: who waits for jobs hears of all that changed, in one
 -- message, which costs less than a message a job. Each kind has a channel of its own: a message wakes a process.
-local hinted, hinted_jobs, hinted_ends, hinted_lifecycle = {}, {}, {}, false
+local hinted, hinted_jobs, hinted_ends, hinted_outputs, hinted_lifecycle = {}, {}, {}, {}, false
 
 local function hint(topic)
     if not hinted[topic] then
@@ -30,9 +30,10 @@ local function hint_job(id)
     hinted_jobs[#hinted_jobs + 1] = id
 end
 
-local function hint_end(id) -- it ended, or it has gone
+local function hint_end(id, output) -- it ended, or it has gone; a short output goes along: who waits for it need not ask
     hinted_jobs[#hinted_jobs + 1] = id
     hinted_ends[#hinted_ends + 1] = id
+    hinted_outputs[#hinted_ends] = output or ''
 end
 
 local function hint_lifecycle()
@@ -47,7 +48,7 @@ local function tell_hints()
         call('SPUBLISH', root .. 'hints:jobs', table.concat(hinted_jobs, ' '))
     end
     if #hinted_ends > 0 then
-        call('SPUBLISH', root .. 'hints:ends', table.concat(hinted_ends, ' '))
+        call('SPUBLISH', root .. 'hints:ends', table.concat(hinted_ends, ' ') .. '\n' .. table.concat(hinted_outputs, '\n'))
     end
     if hinted_lifecycle then
         call('SPUBLISH', root .. 'hints:lifecycle', 'lifecycle')
