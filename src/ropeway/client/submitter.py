@@ -38,7 +38,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-BATCH_JOBS = 500  # past this a batch grows no faster, and its latency only longer
+BATCH_JOBS = 512  # past this a batch grows no faster, and its latency only longer
 
 _CROWD = Retry(max_attempts=1000, base_s=0.1, cap_s=2.0)  # how a full queue is tried again by submit_many
 
@@ -198,7 +198,7 @@ class Submitter:
     ) -> AsyncIterator[JobHandle[R]]:
         """Submit calls as fast as they are accepted: yields their handles, in order.
 
-        Takes 500 at a time, and the next 500 while those are being stored, so a source of millions is read no faster
+        Takes 512 at a time, and the next 512 while those are being stored, so a source of millions is read no faster
         than the engine writes. Calls that a full queue refuses are tried again, for `patience` seconds without
         progress.
 

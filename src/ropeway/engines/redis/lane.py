@@ -18,6 +18,7 @@ Answer = TypeVar("Answer")
 MAX_ITEMS = 128  # a script stops the server for as long as it runs: 128 jobs are 2 ms
 MAX_BYTES = 256 * 1024
 FLIGHTS = 2  # scripts of one lane on their way at once: the server works on one while the other is made
+FULL_FLIGHTS = 4  # the same of full ones, which waiting makes no fuller: a client that makes more is away for as long
 
 
 class Lane(Generic[Item, Answer]):
@@ -41,7 +42,7 @@ class Lane(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[list[Answer]]] = [loop.create_future() for _ in parts]
         self._waiting.extend(zip(parts, futures, strict=True))
-        if parts and not self._called and self._flights < FLIGHTS:
+        if self._may_depart and not self._called:
             self._called = True
             loop.call_soon(self._depart)
         answers: list[Answer] = []
@@ -57,6 +58,12 @@ class Lane(Generic[Item, Answer]):
     @property
     def _busy(self) -> bool:
         return bool(self._flights or self._waiting)
+
+    @property
+    def _may_depart(self) -> bool:
+        if not self._waiting:
+            return False
+        return self._flights < (FULL_FLIGHTS if len(self._waiting[0][0]) == MAX_ITEMS else FLIGHTS)
 
     async def _alone(self, items: Sequence[Item]) -> list[Answer]:
         """On an idle lane a call goes at once, by itself and in its caller's own task."""
@@ -89,7 +96,7 @@ class Lane(Generic[Item, Answer]):
 
     def _depart(self) -> None:
         self._called = False
-        while self._waiting and self._flights < FLIGHTS:
+        while self._may_depart:
             self._flights += 1
             flight = asyncio.ensure_future(self._fly(self._load()))
             self._flying.add(flight)
