@@ -22,6 +22,7 @@ from ropeway.cli.output import ago
 from ropeway.domain.errors import Fault, InputInvalid, InvalidRequest, QueueFull
 from ropeway.domain.worker import TaskCard
 from ropeway.engines.base import EngineInfo
+from servers import shared_server
 
 COMMANDS = [
     [],
@@ -236,9 +237,20 @@ def test_the_bench_is_shown_as_a_table(tmp_path: Path) -> None:
     assert "jobs/s" in shown
 
 
-def test_the_bench_measures_its_own_engines_only() -> None:
+def test_the_bench_leaves_nothing_on_a_server() -> None:
+    """It has keys of its own, under the prefix that its user may be bound to; what was there stays."""
+    server = shared_server()
+    kept = server.ask("DBSIZE")
+    result = run("bench", "--engine", f"{server.url}?prefix=mine", "--jobs", "200", "--text")
+    assert result.exit_code == Exit.ok, result.stderr
+    assert "class, client and worker in one process" in result.stdout
+    assert server.ask("DBSIZE") == kept
+
+
+@pytest.mark.parametrize("engine", ["sqlite:ropeway.db", "redis://127.0.0.1:1?color=red", "mysql://there"])
+def test_the_bench_measures_its_own_stores_only(engine: str) -> None:
     """Nobody's queue is filled by mistake."""
-    assert run("bench", "--engine", "sqlite:ropeway.db").exit_code == Exit.usage
+    assert run("bench", "--engine", engine).exit_code == Exit.usage
 
 
 def test_json_lines_are_json() -> None:

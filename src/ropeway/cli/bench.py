@@ -6,8 +6,8 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,7 @@ BENCH_HELP = help_text(
         "ropeway bench",
         "ropeway bench --dir /var/lib       # the disk that the engine will live on",
         "ropeway bench --engine memory --jobs 100000",
+        "ropeway bench --engine redis://valkey:6379",
     ),
 )
 
@@ -43,7 +44,7 @@ LONE_SHARE = 20  # one job in so many is submitted alone, and run alone for the 
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measurement. `cpu_us_per_job` counts all of this process: client, engine and worker."""
+    """One measurement. `cpu_us_per_job` counts all of this process: client, engine and worker; no server's."""
 
     name: str
     jobs: int
@@ -65,43 +66,77 @@ async def nothing(n: int) -> int:
 
 def bench(
     engine: Annotated[
-        str, typer.Option("--engine", "-e", help="The kind: `sqlite` (a new file) or `memory`.")
+        str,
+        typer.Option(
+            "--engine", "-e", help="`sqlite` (a new file), `memory`, or the URL of a Redis or Valkey (keys of its own)."
+        ),
     ] = "sqlite",
     folder: Annotated[Path, typer.Option("--dir", help="Where the file is made, and deleted after.")] = Path(),
     jobs: Annotated[int, typer.Option(min=100, max=1_000_000, help="Jobs to submit and run.")] = 20_000,
     json: JsonLines = None,
 ) -> None:
-    kind = engine.removesuffix(":")
-    if kind not in ("sqlite", "memory"):
-        raise InvalidRequest(f"bench measures sqlite or memory, not {engine!r}")
     tune_interpreter()
-    with tempfile.TemporaryDirectory(prefix="ropeway-bench-", dir=folder) as made:
-        url = "memory:" if kind == "memory" else f"sqlite:{Path(made).resolve() / 'bench.db'}"
-        figures = run_loop(_measure(url, jobs))
+    with _store(engine, folder) as url:
+        name, figures = run_loop(_measure(url, jobs))
     if lines_wanted(json):
         for figure in figures:
             write_line(figure)
     else:
-        out().print(_table(figures, kind))
+        out().print(_table(figures, name))
 
 
-async def _measure(url: str, jobs: int) -> list[Figure]:
+@contextmanager
+def _store(engine: str, folder: Path) -> Iterator[str]:
+    """The URL of a new store; a file is gone after. Raises InvalidRequest."""
+    kind = engine.removesuffix(":")
+    if kind == "memory":
+        yield "memory:"
+    elif kind == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="ropeway-bench-", dir=folder) as made:
+            yield f"sqlite:{Path(made).resolve() / 'bench.db'}"
+    elif kind.startswith("sqlite:"):
+        raise InvalidRequest("bench makes a file of its own: `--engine sqlite`, and `--dir` says where")
+    else:
+        from ropeway.engines.redis.scratch import scratch_url  # an engine is loaded when it is asked for
+
+        yield scratch_url(engine, "bench")
+
+
+async def _measure(url: str, jobs: int) -> tuple[str, list[Figure]]:
     engine = connect(url)
     await engine.open()
     try:
-        async with Client(engine) as client:
-            _say("submitting")
-            await engine.set_queue([QueueChange(QUEUE, paused=True, max_depth=2 * jobs)])
-            alone = await _submit_alone(client, jobs // LONE_SHARE)
-            together = await _submit_many(client, jobs)
-            _say("draining")
-            waiting = alone.jobs + together.jobs
-            async with _worker(engine) as worker:
-                drained = await _drain(engine, worker, waiting)
-                _say("one by one")
-                latencies = await _round_trips(client, jobs // LONE_SHARE)
+        info = engine.info
+        name = f"{info.version}, {info.durability} class" if info.kind == "redis" else info.kind
+        return name, await _figures(engine, jobs)
     finally:
+        await _forget(engine)
         await engine.shut()
+
+
+async def _forget(engine: Engine) -> None:
+    """Leave nothing on a server. Raises EngineUnavailable."""
+    if engine.info.kind == "redis":
+        from ropeway.engines.redis import RedisEngine
+        from ropeway.engines.redis.scratch import wipe
+
+        if isinstance(engine, RedisEngine):
+            for partition in engine.partitions:
+                await wipe(partition)
+
+
+async def _figures(engine: Engine, jobs: int) -> list[Figure]:
+    async with Client(engine) as client:
+        _say("submitting")
+        await engine.set_queue([QueueChange(QUEUE, paused=True, max_depth=2 * jobs)])
+        alone = await _submit_alone(client, jobs // LONE_SHARE)
+        together = await _submit_many(client, jobs)
+        _say("draining")
+        waiting = alone.jobs + together.jobs
+        async with _worker(engine) as worker:
+            drained = await _drain(engine, worker, waiting)
+            _say("one by one")
+            latencies = await _round_trips(client, jobs // LONE_SHARE)
     return [alone, together, drained, latencies]
 
 
@@ -167,8 +202,8 @@ def _say(step: str) -> None:
         console.print(f"{step} …", style="dim")
 
 
-def _table(figures: list[Figure], kind: str) -> Table:
-    table = Table("", box=None, title=f"{kind}, all in one process", title_justify="left")
+def _table(figures: list[Figure], name: str) -> Table:
+    table = Table("", box=None, title=f"{name}, client and worker in one process", title_justify="left")
     for column in ("jobs", "jobs/s", "CPU us/job", "p50 ms", "p99 ms"):
         table.add_column(column, justify="right")
     for figure in figures:

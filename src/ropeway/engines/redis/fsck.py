@@ -9,16 +9,12 @@ many jobs of a limit run stays the same where it is full, whoever they are: that
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from ropeway.domain.errors import EngineUnavailable
 from ropeway.domain.finding import Finding
 from ropeway.domain.lifecycle import TERMINAL
 from ropeway.engines.redis.lane import chunks
-from ropeway.engines.redis.link import Link, LinkDown, Refused
 from ropeway.engines.redis.partition import Partition
 
 __all__ = ["Progress", "Walk", "inspect", "repair"]
@@ -28,7 +24,6 @@ Progress = Callable[[int], None]
 
 BATCH = 64  # jobs looked at in one script: 1 ms of the server's time
 SCAN_COUNT = 500
-REACH_S = 5.0
 
 _SINGLE = {
     "meta": "hash",
@@ -133,7 +128,7 @@ class Walk:
         start = f"{self._partition.root}:"
         cursor = "0"
         while True:
-            cursor, keys = await _ask(self._partition, "SCAN", cursor, "MATCH", f"{start}*", "COUNT", SCAN_COUNT)
+            cursor, keys = await self._partition.ask("SCAN", cursor, "MATCH", f"{start}*", "COUNT", SCAN_COUNT)
             yield [key[len(start) :] for key in keys]
             if cursor == "0":
                 return
@@ -203,7 +198,7 @@ class Walk:
     async def _look_at_key(self, kind: str, name: str, wanted: str) -> None:
         """A key of which there are few: its type, and what it holds."""
         key = f"{kind}:{name}" if name else kind
-        told = await _ask(self._partition, "TYPE", f"{self._partition.root}:{key}")
+        told = await self._partition.ask("TYPE", f"{self._partition.root}:{key}")
         if told not in (wanted, "none") and kind not in _OWNED:
             self._tell("type", key, f"it is a {told} and should be a {wanted}", -1)
         if told == wanted and kind in _INDEXES:
@@ -220,13 +215,13 @@ class Walk:
         cursor = "-" if kind == "stream" else "0"
         while True:
             if kind == "stream":
-                entries = await _ask(self._partition, "XRANGE", full, cursor, "+", "COUNT", BATCH)
+                entries = await self._partition.ask("XRANGE", full, cursor, "+", "COUNT", BATCH)
                 yield [f"{entry} {fields[1]}" for entry, fields in entries]
                 if len(entries) < BATCH:
                     return
                 cursor = f"({entries[-1][0]}"
                 continue
-            cursor, found = await _ask(self._partition, _SCANS[kind], full, cursor, "COUNT", BATCH)
+            cursor, found = await self._partition.ask(_SCANS[kind], full, cursor, "COUNT", BATCH)
             yield found if kind == "set" else found[::2]
             if cursor == "0":
                 return
@@ -285,12 +280,12 @@ def _wrong(partition: Partition, place: tuple[str, str], by: int, mend: bool) ->
 
 async def _counts(partition: Partition) -> Tally:
     """All counts that are kept."""
-    kept = await _ask(partition, "HGET", f"{partition.root}:meta", KEPT[1])
+    kept = await partition.ask("HGET", f"{partition.root}:meta", KEPT[1])
     counts: Tally = {KEPT: int(kept or 0)}
     async for key, row in _hash(partition, f"{partition.root}:limits"):
         if (running := row.partition(" ")[0]).isdigit():
             counts[f" {key}", RUNNING] = int(running)
-    for queue in await _ask(partition, "SMEMBERS", f"{partition.root}:queues"):
+    for queue in await partition.ask("SMEMBERS", f"{partition.root}:queues"):
         async for field, n in _hash(partition, f"{partition.root}:queue:{queue}"):
             if "/" in field:
                 counts[queue, field] = int(n)
@@ -301,21 +296,8 @@ async def _hash(partition: Partition, key: str) -> AsyncIterator[tuple[str, str]
     """A hash's fields with their values."""
     cursor = "0"
     while True:
-        cursor, found = await _ask(partition, "HSCAN", key, cursor, "COUNT", SCAN_COUNT)
+        cursor, found = await partition.ask("HSCAN", key, cursor, "COUNT", SCAN_COUNT)
         for pair in zip(found[::2], found[1::2], strict=True):
             yield pair
         if cursor == "0":
             return
-
-
-async def _ask(partition: Partition, *command: str | int) -> Any:
-    """A plain command's answer."""
-    link: Link = await partition.route.link(asyncio.get_running_loop().time() + REACH_S)
-    try:
-        asking: Awaitable[Any] = link.do(*command)
-        answer = await asking
-    except LinkDown as error:
-        raise EngineUnavailable(f"the server was lost while it was looked at: {error}") from error
-    if isinstance(answer, Refused):
-        raise EngineUnavailable(f"the server refused {command[0]}: {answer}")
-    return answer

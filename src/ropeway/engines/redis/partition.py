@@ -23,6 +23,7 @@ PATIENCE_S = 2.0  # how long a call looks for a server before it says that there
 AWAY_S = 0.6  # the same when there has been none for that long: until the next try to connect
 RESOLVE_S = 5.0  # how much longer it looks when the reply to what it sent was lost
 RESOLVE_LEASE_S = 300.0  # for a lease: while nobody knows what it gave, those jobs run nowhere, and a repeat tells
+REACH_S = 5.0  # the same for who asks by hand
 AGAIN_S = 0.02  # until the next try with a server that is not ready
 
 _NOT_READY = ("LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY")
@@ -103,6 +104,17 @@ class Partition:
                 if not sent:
                     raise
                 raise _failure(name, error.detail, sent) from error
+
+    async def ask(self, command: str, *args: Arg) -> Any:
+        """A plain command's answer: for who looks at the store itself. Raises EngineUnavailable."""
+        link = await self.route.link(asyncio.get_running_loop().time() + REACH_S)
+        try:
+            answer = await link.do(command, *args)
+        except LinkDown as error:
+            raise EngineUnavailable(f"the server was lost while it was looked at: {error}") from error
+        if isinstance(answer, Refused):
+            raise EngineUnavailable(f"the server refused {command}: {answer}")
+        return answer
 
     async def _run(self, link: Link, script: Script, args: tuple[Arg, ...], wait: tuple[int, int] | None) -> Reply:
         if self._crash is not None:
