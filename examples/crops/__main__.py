@@ -16,6 +16,7 @@ from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
 from ropeway.runtime.child import ChildSpec
+from ropeway.runtime.process.devices import pinned
 from ropeway.runtime.supervisor import Supervisor
 
 __all__ = ["main"]
@@ -82,7 +83,7 @@ def _supervise(engine: str, blobs: str, host: str, port: int, workers: int, devi
             ChildSpec(name, (*worker, "--name", name, "--devices", "none", "--queues", QUEUE), {"CROPS_DEVICE": "cpu"})
         )
     for device in devices:  # each sees its own device and no other
-        alone = {"CROPS_DEVICE": "gpu", "CUDA_VISIBLE_DEVICES": device}
+        alone = {"CROPS_DEVICE": "gpu", **pinned(device)}
         runs = ("--name", f"gpu-{device}", "--devices", device, "--queues", f"{GPU_QUEUE},{QUEUE}")
         children.append(ChildSpec(f"gpu-{device}", (*worker, *runs), alone))
     return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +15,22 @@ import numpy as np
 
 from examples.crops.card import FOLDER, Card, read_card
 from examples.crops.scene import Floats, Mask, Scene, coarser
+from ropeway.runtime.process.devices import found_devices
 
 __all__ = ["Classes", "Classifier", "Network"]
 
 TILE = 128  # pixels that a tile answers for, each way: with its rim it is read as 136
 TILES_AT_ONCE = {"cpu": 4, "gpu": 64}  # more gain nothing on a processor, and take its cache from others
 FAMILIAR = 3.0  # deviations from the training's mean within which a pixel is like what was trained on
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CUDA_OPTIONS = {
+    "use_tf32": "0",  # else products are rounded to 10 bits of fraction, and a GPU says other shares than a processor
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default looks for the best way anew for each number of tiles
+}
+_CUDA_SAID = re.compile(r"CUDA failure \d+: [^;]+?(?= *;)")
+
+log = logging.getLogger("crops")
 
 Stop = Callable[[], bool]
 
@@ -40,40 +52,55 @@ class Classes(msgspec.Struct, frozen=True):
 
 
 class Network:
-    """One network, loaded. Calls from several threads may overlap."""
+    """One network, loaded. Calls from several threads may overlap.
+
+    On a GPU it has answered once when it is there: what it lacks is told now, not by the first job. Raises whatever the
+    runtime does where the device cannot be used, here and later: it never goes on without it.
+    """
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
         runtime: Any = import_module("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others want the cores, too
-        wanted = ["CUDAExecutionProvider"] if device == "gpu" else []
-        self._session = runtime.InferenceSession(str(path), options, providers=[*wanted, "CPUExecutionProvider"])
+        wanted = [(CUDA, CUDA_OPTIONS)] if device == "gpu" else []
+        # Without a fallback: the runtime would go on without a GPU that fails, on a processor, and tell nobody.
+        self._session = runtime.InferenceSession(str(path), options, providers=[*wanted, CPU], enable_fallback=0)
         self.card = read_card(path.with_suffix(".json"))
-        self.device = "gpu" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        self.device = "gpu" if CUDA in self._session.get_providers() else "cpu"
+        if device == "gpu" and self.device != "gpu":
+            raise OSError("CUDA's libraries or NVIDIA's driver are missing: see what it said above")
+        if self.device == "gpu":
+            self._warm_up()
 
     def run(self, tiles: Floats) -> Floats:
         """(n, bands, h, w) of reflectance -> (n, classes, h - 2 reach, w - 2 reach) of shares."""
-        found: Floats = self._session.run(None, {"reflectance": tiles})[0]
-        return found
+        given = _filled_up(tiles) if self.device == "gpu" else tiles
+        found: Floats = self._session.run(None, {"reflectance": given})[0]
+        return found[: len(tiles)]
+
+    def _warm_up(self) -> None:
+        """Have it prepare for each number of tiles that a call may have."""
+        side, count = TILE + 2 * self.card.reach, 1
+        while count <= TILES_AT_ONCE["gpu"]:
+            self.run(np.zeros((count, len(self.card.bands), side, side), np.float32))
+            count *= 2
 
 
 class Classifier:
     """All networks there are; an image goes to the one that uses most of its bands.
 
-    Raises OSError when the models are not there, and ValueError when `device` is `gpu` and the runtime has none.
+    Raises OSError when the models are not there, and ValueError when `device` is `gpu` and it cannot be used. `auto`
+    takes a processor then, and logs why.
     """
 
     def __init__(self, folder: Path = FOLDER, device: str = "auto", threads: int | None = None) -> None:
-        asked, device = device, _device(device)
-        threads = threads or max((os.cpu_count() or 2) - 1, 1)
-        self.networks = [Network(path, device, threads) for path in sorted(folder.glob("crops-*.onnx"))]
-        if not self.networks:
+        paths = sorted(folder.glob("crops-*.onnx"))
+        if not paths:
             raise FileNotFoundError(f"there is no model in {folder}: python -m examples.crops.train makes them")
+        threads = threads or max((os.cpu_count() or 2) - 1, 1)
+        self.device, self.networks = _loaded(paths, device, threads)
         self.networks.sort(key=lambda network: -len(network.card.bands))
-        self.device = self.networks[0].device
-        if asked == "gpu" and self.device != "gpu":  # the runtime goes on without what it cannot load
-            raise ValueError("ONNX Runtime could not use the GPU: its CUDA libraries are missing or too old")
 
     def network_for(self, scene: Scene) -> Network | None:
         """None for an image that no network can be given: bands are missing, or the numbers are no reflectance."""
@@ -161,9 +188,35 @@ def _groups(tiles: Iterator[tuple[int, int, int]], size: int) -> Iterator[list[t
         yield group
 
 
+def _loaded(paths: Sequence[Path], asked: str, threads: int) -> tuple[str, list[Network]]:
+    """The networks, and what they run on. Raises ValueError when that was to be a GPU and cannot."""
+    device = _device(asked)
+    try:
+        return device, [Network(path, device, threads) for path in paths]
+    except Exception as error:  # the runtime has many kinds of them, of no common one
+        if device != "gpu":
+            raise
+        said = _CUDA_SAID.search(str(error))
+        told = f"ONNX Runtime could not use the GPU: {said[0] if said else error}"
+        if asked == "gpu":
+            raise ValueError(told) from error
+        log.warning("%s; the networks run on a processor", told)
+    return "cpu", [Network(path, "cpu", threads) for path in paths]
+
+
 def _device(asked: str) -> str:
+    """What to load the networks on. Raises ValueError when that was to be a GPU and the runtime is not made for one."""
     runtime: Any = import_module("onnxruntime")
-    is_there = "CUDAExecutionProvider" in runtime.get_available_providers()
-    if asked == "gpu" and not is_there:
+    can = CUDA in runtime.get_available_providers()
+    if asked == "gpu" and not can:
         raise ValueError("this ONNX Runtime knows no GPU: install onnxruntime-gpu in its place, or say device=cpu")
-    return "gpu" if is_there and asked != "cpu" else "cpu"
+    if not can or asked == "cpu" or (asked == "auto" and not found_devices()):
+        return "cpu"
+    runtime.preload_dlls()  # CUDA's libraries, where pip put them: the loader does not look there
+    return "gpu"
+
+
+def _filled_up(tiles: Floats) -> Floats:
+    """As many tiles as the next power of two, with empty ones: few shapes, so that each is prepared for but once."""
+    lacking = (1 << (len(tiles) - 1).bit_length()) - len(tiles)
+    return np.concatenate((tiles, np.zeros((lacking, *tiles.shape[1:]), tiles.dtype))) if lacking else tiles

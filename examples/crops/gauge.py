@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from examples.crops.settings import GPU_QUEUE, QUEUE, CropsSettings
+from examples.crops.settings import GPU_CALLS, GPU_QUEUE, QUEUE, CropsSettings
 from examples.crops.shapes import Alert, Stats
 from ropeway.domain.job import DEFAULT_TENANT, Job, JobQuery
 from ropeway.domain.label import GPU
@@ -33,7 +33,7 @@ class Gauge:
 
     def __init__(self, engine: Engine, own: CropsSettings) -> None:
         self._engine = engine
-        self._batch = {QUEUE: own.cpu_batch, GPU_QUEUE: own.batch}
+        self._at_once = {QUEUE: own.cpu_batch, GPU_QUEUE: own.batch * GPU_CALLS}
         self._seen: dict[str, float] = {}
         self._average: tuple[float, float | None] = (-math.inf, None)
 
@@ -69,7 +69,7 @@ class Gauge:
         if not cards or average_s is None:
             return None
         found = next((one for one in await self._queues() if one.queue == queue), QueueStats(queue))
-        rounds = found.waiting // (len(cards) * self._batch[queue]) + 1
+        rounds = found.waiting // (len(cards) * self._at_once[queue]) + 1
         busy = 0.5 if found.running >= len(cards) else 0  # a call that runs is half over, on average
         return round((rounds + busy) * average_s, 1)
 

@@ -31,15 +31,19 @@ async def sample(name: str) -> bytes:
 
 
 @cache
-def sample_bytes(name: str, least_bytes: int = LEAST_BYTES, turn: int = 0) -> bytes:
-    """The same, in this thread. `turn` moves its pixels round, so that one scene makes many different images."""
+def sample_bytes(name: str, least_bytes: int = LEAST_BYTES, turn: int = 0, pixel_m: float | None = None) -> bytes:
+    """The same, in this thread. `turn` moves its pixels round, so that one scene makes many different images.
+
+    `pixel_m`: what the file says a pixel is on the ground, as if the scene were so much larger; else as it is true.
+    """
     rasterio: Any = import_module("rasterio")
     with rasterio.open(SCENES / name) as scene:
         bands, profile, told = scene.read(), scene.profile, scene.descriptions
     times = int(np.ceil(np.sqrt(least_bytes / bands.nbytes)))
     whole = np.roll(bands, turn, axis=2).repeat(times, axis=1).repeat(times, axis=2)
     corner = profile["transform"]
-    transform = type(corner)(corner.a / times, 0, corner.c, 0, corner.e / times, corner.f)
+    across, down = (corner.a / times, corner.e / times) if pixel_m is None else (pixel_m, -pixel_m)
+    transform = type(corner)(across, 0, corner.c, 0, down, corner.f)
     keep = ("crs", "nodata", "dtype", "count")
     about = {
         "driver": "GTiff",

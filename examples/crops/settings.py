@@ -8,10 +8,11 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["GPU_QUEUE", "GPU_TASK", "QUEUE", "TASK", "CropsSettings", "settings"]
+__all__ = ["GPU_CALLS", "GPU_QUEUE", "GPU_TASK", "QUEUE", "TASK", "CropsSettings", "settings"]
 
 TASK, GPU_TASK = "analyze", "analyze_gpu"
 QUEUE, GPU_QUEUE = "satellite_analysis", "satellite_analysis_gpu"
+GPU_CALLS = 2  # at once in its worker: images of one are read and drawn while the GPU looks at another's
 
 _PREFIX = "CROPS_"
 

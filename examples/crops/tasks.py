@@ -12,7 +12,7 @@ from pathlib import Path
 from examples.crops.card import FOLDER, read_card
 from examples.crops.classifier import Classifier
 from examples.crops.results import ResultStore
-from examples.crops.settings import GPU_QUEUE, GPU_TASK, QUEUE, TASK, CropsSettings, settings
+from examples.crops.settings import GPU_CALLS, GPU_QUEUE, GPU_TASK, QUEUE, TASK, CropsSettings, settings
 from examples.crops.shapes import Analysis
 from examples.crops.work import analyzed
 from ropeway import App, Batch, Cache, Context, Retry, given
@@ -66,7 +66,9 @@ def build(own: CropsSettings) -> App:
         """Indices, classes and a verdict for each image, on whatever the worker has."""
         return analyzed(image, crop_id, ctxs, classifier, store)
 
-    @app.task(**(alike | {"name": GPU_TASK, "queue": GPU_QUEUE, "device": "gpu", "batch": larger}))
+    @app.task(
+        **(alike | {"name": GPU_TASK, "queue": GPU_QUEUE, "device": "gpu", "batch": larger, "concurrency": GPU_CALLS})
+    )
     def analyze_gpu(
         image: list[Path],
         crop_id: list[str],

@@ -17,6 +17,8 @@ from typing import Any, cast
 import httpx
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy as sa
+from examples.crops.results import results
 from examples.crops.samples import sample_bytes
 from examples.crops.scene import Floats, Scene
 from examples.crops.settings import CropsSettings
@@ -29,15 +31,18 @@ from ropeway.serving.server import Server
 from servers import free_port
 
 __all__ = [
+    "LARGE",
     "PATIENCE_S",
     "PINES",
     "ROOT",
     "Crops",
     "Processes",
     "crops",
+    "crops_of",
     "encoded",
     "eventually",
     "geotiff",
+    "killed_at",
     "pines",
     "scene",
 ]
@@ -45,6 +50,9 @@ __all__ = [
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 60.0
 PINES = "indian-pines.tif"
+
+LARGE = 24_000_000
+"""Of an image on which a worker is busy for long enough to be killed at it."""
 
 
 def pines(turn: int = 0, least_bytes: int = 100_000) -> bytes:
@@ -140,6 +148,31 @@ async def crops(home: Path, *, worker: bool = True, **changes: Any) -> AsyncIter
             yield Crops(http, engine, own)
     finally:
         await engine.shut()
+
+
+async def killed_at(served: Crops, job_id: str) -> None:
+    """`kill -9` of the worker that has begun with a job, in the middle of it: it is stopped before it could end."""
+
+    async def runs() -> bool:
+        return bool((await served.http.get(f"/api/results/{job_id}")).json().get("worker"))
+
+    await eventually(runs, "the job was begun")
+    named = (await served.http.get(f"/api/results/{job_id}")).json()["worker"]
+    (pid,) = [card.pid for card in await served.engine.workers() if card.name == named]
+    os.kill(pid, signal.SIGSTOP)
+    answer = await served.http.get(f"/api/results/{job_id}")
+    os.kill(pid, signal.SIGKILL)
+    assert answer.status_code == 202, "it was done before its worker could be killed"
+    assert answer.json()["attempt"] == 1
+
+
+def crops_of(served: Crops) -> list[Any]:
+    """Those that have a row in the SQL database, each as often as it has one."""
+    engine = sa.create_engine(served.own.results)
+    with engine.connect() as connection:
+        found = sorted(connection.execute(sa.select(results.c.crop_id)).scalars())
+    engine.dispose()
+    return found
 
 
 class Processes:

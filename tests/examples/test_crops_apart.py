@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
 from chat_support import browser, expect, page_of
-from crops_support import PATIENCE_S, Crops, Processes, eventually, pines
-from examples.crops.results import results
+from crops_support import LARGE, PATIENCE_S, Crops, Processes, crops_of, killed_at, pines
 from examples.crops.settings import CropsSettings
 
 from ropeway import connect
 from servers import shared_server
 
 pytestmark = pytest.mark.slow
-
-LARGE = 24_000_000
-"""Of an image on which a worker is busy for long enough to be killed at it."""
 
 
 async def deployed(stack: AsyncExitStack, url: str, home: Path) -> tuple[Processes, Crops]:
@@ -37,22 +29,6 @@ async def deployed(stack: AsyncExitStack, url: str, home: Path) -> tuple[Process
     stack.push_async_callback(engine.shut)
     http = await stack.enter_async_context(httpx.AsyncClient(base_url=processes.url, timeout=PATIENCE_S))
     return processes, Crops(http, engine, CropsSettings(results=f"sqlite:///{home}/results.db"))
-
-
-async def killed_at(served: Crops, job_id: str) -> None:
-    """`kill -9` of the worker that has begun with a job, in the middle of it: it is stopped before it could end."""
-
-    async def runs() -> bool:
-        return bool((await served.http.get(f"/api/results/{job_id}")).json().get("worker"))
-
-    await eventually(runs, "the job was begun")
-    named = (await served.http.get(f"/api/results/{job_id}")).json()["worker"]
-    (pid,) = [card.pid for card in await served.engine.workers() if card.name == named]
-    os.kill(pid, signal.SIGSTOP)
-    answer = await served.http.get(f"/api/results/{job_id}")
-    os.kill(pid, signal.SIGKILL)
-    assert answer.status_code == 202, "it was done before its worker could be killed"
-    assert answer.json()["attempt"] == 1
 
 
 async def test_a_worker_that_is_killed_loses_nothing(home: Path) -> None:
@@ -70,14 +46,6 @@ async def test_a_worker_that_is_killed_loses_nothing(home: Path) -> None:
         assert crops_of(served) == ["large", "turn-2", "turn-3", "turn-4", "turn-5"]
         stats = (await served.http.get("/api/queue/stats")).json()
         assert (stats["finished"], stats["failed"], stats["queued"], stats["running"]) == (5, 0, 0, 0)
-
-
-def crops_of(served: Crops) -> list[Any]:
-    engine = sa.create_engine(served.own.results)
-    with engine.connect() as connection:
-        found = sorted(connection.execute(sa.select(results.c.crop_id)).scalars())
-    engine.dispose()
-    return found
 
 
 async def test_a_person_sees_an_image_through_and_the_next_attempt(home: Path) -> None:
