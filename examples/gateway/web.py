@@ -59,15 +59,15 @@ def application(own: GatewaySettings, engine: str, *, worker: bool = True) -> St
 
     async def ask(request: Request) -> ASGIApp:
         """Submit a conversation, and stream its answer."""
+        client = await mounted.client_for(request.scope, "jobs:write")
         chat = _checked(await _body(request), own)
-        client = mounted.client()
         key = request.headers.get("idempotency-key")
         submit = client.with_options(idempotency_key=key).submit if key else client.submit
         return _stream(client, await submit(tasks.tasks[TASK], request=chat), None, own)
 
     async def follow(request: Request) -> ASGIApp:
         """A request's stream again, from strictly after `Last-Event-ID`."""
-        client = mounted.client()
+        client = await mounted.client_for(request.scope, "jobs:read")
         job = client.job(request.path_params["request_id"])
         await job.get()
         return _stream(client, job, request.headers.get("last-event-id"), own)

@@ -22,6 +22,7 @@ from examples.gateway.settings import GatewaySettings, settings
 from examples.gateway.upstream import Rhythm, Simulated, simulated
 from examples.gateway.web import application
 
+from ropeway import Client
 from servers import shared_server
 
 PATIENCE_S = 30.0
@@ -130,6 +131,21 @@ async def test_every_request_has_an_id() -> None:
         assert {one.data["request_id"] for one in told} == {request_id}
         assert (await on.job(request_id))["state"] == "succeeded"
         assert told[-1].data["usage"] == {"input_tokens": 10, "output_tokens": 3}
+
+
+async def test_each_tenant_sees_its_own(tmp_path: Path) -> None:
+    """Once there are keys, both routes ask for one, and another tenant's request is none."""
+    engine = engine_url("sqlite", tmp_path)
+    async with Client(engine) as admin:
+        made = [await admin.keys.create(tenant, tenant=tenant) for tenant in ("acme", "bolt")]
+    acme, bolt = ({"authorization": f"Bearer {key.key}"} for key in made)
+    async with site(engine=engine) as on:
+        assert (await on.http.post("/ai", json=HELLO)).status_code == 401
+        answer = await on.http.post("/ai", json=HELLO, headers=acme)
+        path = f"/ai/{answer.headers['x-request-id']}"
+        assert "event: result" in (await on.http.get(path, headers=acme)).text
+        assert (await on.http.get(path)).status_code == 401
+        assert (await on.http.get(path, headers=bolt)).status_code == 404
 
 
 async def test_an_answer_that_fails_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
