@@ -42,7 +42,7 @@ async def _submit(run: Run, mode: str, count: int) -> Sample:
 
 
 def _bulk_subjects(settings: Settings) -> list[Subject]:
-    words = "Client.submit_many, 500 a call"
+    words = "Client.submit_many, 512 a call"
     ours = [own(engine, settings=words) for engine in settings.engines]
     theirs = [peer(name, settings=RIVALS[name].bulk) for name in settings.peers]
     return [*ours, *synced(settings.engines, settings=words), *theirs]
