@@ -7,7 +7,7 @@
 --            nothing was done: see move.lua. The holder's repeat of its commit is answered again.
 local reply = {0, 0, 0}
 local ends = {succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled'}
-local HINTED_BYTES = 1024 -- of an output that goes along with the hint of its job's end
+local HINTED_BYTES = 256 -- of an output that goes along with the hint of its end: all who wait for any job get it
 
 local left = {} -- what each session does not hold any more
 
