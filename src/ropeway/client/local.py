@@ -185,7 +185,7 @@ class LocalTransport:
                 hinted = bool(await hints.wait(SOON_S if timeout_s is None else min(timeout_s, SOON_S)))
             while True:
                 if hints.told is not None:
-                    return await self._good_ending(job_id, hints.told)
+                    return Ending(job_id, State.succeeded, await self._shown(hints.told))
                 job = await self._job(job_id)
                 if job.state.terminal:
                     if not hinted:
@@ -198,15 +198,11 @@ class LocalTransport:
 
     async def ending_of(self, job: Job) -> Ending:
         """What a result is made from, of a job that has ended."""
-        ending = await self._good_ending(job.id, job.output or "null")
-        if job.state is State.succeeded:
-            return ending
         error = None if job.error is None else msgspec.json.decode(job.error, type=JobError)
-        return Ending(job.id, job.state, ending.output, error, job.cancel_reason)
+        return Ending(job.id, job.state, await self._shown(job.output or "null"), error, job.cancel_reason)
 
-    async def _good_ending(self, job_id: str, output: str) -> Ending:
-        shown = await self.files.output(output)
-        return Ending(job_id, State.succeeded, msgspec.Raw(shown.encode()), None, None)
+    async def _shown(self, output: str) -> msgspec.Raw:
+        return msgspec.Raw((await self.files.output(output)).encode())
 
     async def events(self, job_id: str, after: str | None) -> AsyncIterator[EventBody]:
         cursor = START if after is None else Cursor.parse(after)
