@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import typer
@@ -13,11 +14,16 @@ import typer
 from ropeway import InvalidRequest, RopewayError, connect
 from ropeway.cli.loops import run_loop
 from ropeway.engines.base import Engine, Renewer
+from ropeway.runtime.child import ChildSpec
 from ropeway.runtime.link import SupervisorLink
+from ropeway.runtime.supervisor import Supervisor
 from ropeway.serving import Gateway
 from ropeway.serving.server import Server
 
-__all__ = ["renewer_of", "serve_until_told", "told_in_a_line"]
+__all__ = ["renewer_of", "serve_until_told", "supervise", "told_in_a_line"]
+
+GRACE_S = 30.0  # for answers in flight at a stop; the rest is given back and begun anew at the next start
+GRACE_MARGIN_S = 10.0
 
 
 async def serve_until_told(
@@ -49,6 +55,20 @@ async def serve_until_told(
             await stopping.wait()
     finally:
         await engine.shut()
+
+
+def supervise(package: str, engine: str, where: Sequence[str], workers: int, log_level: str) -> int:
+    """Keep a package's gateway and so many workers running until told to stop; the exit code.
+
+    This process runs no code of the application. `where`: what the gateway is told besides the engine.
+    """
+    common = ("--engine", engine, "--log-level", log_level)
+    children = [ChildSpec("gateway", (sys.executable, "-m", f"{package}.gateway", *where, *common))]
+    for number in range(1, workers + 1):
+        name = f"worker-{number}"
+        worker = (sys.executable, "-m", "ropeway", "worker", f"{package}.tasks:app")
+        children.append(ChildSpec(name, (*worker, "--name", name, "--grace", str(GRACE_S), *common)))
+    return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
 
 
 @contextlib.contextmanager

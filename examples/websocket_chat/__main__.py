@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated, Literal
 
 import typer
 
-from examples.hosting import renewer_of, told_in_a_line
+from examples.hosting import supervise, told_in_a_line
 from examples.websocket_chat.gateway import origins, serve
 from examples.websocket_chat.settings import ECHO, ChatSettings
 from ropeway import WorkerOptions
 from ropeway.cli.logs import start_logging
 from ropeway.cli.loops import run_loop, tune_interpreter
 from ropeway.cli.network import check_bind, probe_port
-from ropeway.runtime.child import ChildSpec
-from ropeway.runtime.supervisor import Supervisor
 
 __all__ = ["main"]
-
-GRACE_S = 30.0  # for answers in flight at a stop; the rest is given back and begun anew at the next start
-GRACE_MARGIN_S = 10.0
 
 
 def main(
@@ -50,20 +44,16 @@ def main(
             tune_interpreter()
             run_loop(serve(engine, host, port, own, peers=others, worker=WorkerOptions(name="worker-1")))
         else:
-            raise typer.Exit(_supervise(engine, host, port, ",".join(others), workers, log_level))
-
-
-def _supervise(engine: str, host: str, port: int, peers: str, workers: int, log_level: str) -> int:
-    """Keep the processes running until told to stop. This one runs no code of the application."""
-    common = ("--engine", engine, "--log-level", log_level)
-    where = ("--host", host, "--port", str(port), "--peers", peers, "--insecure")  # checked here already
-    gateway = (sys.executable, "-m", "examples.websocket_chat.gateway", *where, *common)
-    children = [ChildSpec("gateway", gateway)]
-    for number in range(1, workers + 1):
-        name = f"worker-{number}"
-        worker = (sys.executable, "-m", "ropeway", "worker", "examples.websocket_chat.tasks:app")
-        children.append(ChildSpec(name, (*worker, "--name", name, "--grace", str(GRACE_S), *common)))
-    return Supervisor(children, renewer_of(engine), grace_s=GRACE_S + GRACE_MARGIN_S).run()
+            where = (
+                "--host",
+                host,
+                "--port",
+                str(port),
+                "--peers",
+                ",".join(others),
+                "--insecure",
+            )  # checked here already
+            raise typer.Exit(supervise("examples.websocket_chat", engine, where, workers, log_level))
 
 
 if __name__ == "__main__":
